@@ -1,0 +1,1 @@
+"""Isochrone grids, posterior ages and evolutionary state."""

@@ -20,8 +20,7 @@ app = typer.Typer(
 )
 
 #: Modules of this package, in the order of the help page; each defines ``register(app)``.
-_COMMAND_MODULES = (
-)
+_COMMAND_MODULES = ()
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,7 +32,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Options that stand before the command."""

@@ -1,8 +1,8 @@
 """The pixel grid of the survey: equal steps of 1e-4 in log10 wavelength, pixel numbers that are integers.
 
-Every LAMOST low-resolution release samples its spectra at log10(wavelength / Angstrom) = k * 1e-4 with integer
-k.  A spectrum is therefore known by the number of its first pixel, and spectra of different lengths share one
-grid without any interpolation.
+Every LAMOST low-resolution release samples its spectra at log10(wavelength / Angstrom) = k * 1e-4 with
+integer k.  A spectrum is therefore known by the number of its first pixel, and spectra of different lengths
+share one grid without any interpolation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPEED_OF_LIGHT = 299792.458
 #: Width of one pixel [km/s]: 69.03.
 PIXEL_VELOCITY = SPEED_OF_LIGHT * np.log(10.0) * LOG10_STEP
 
-#: How far a wavelength may lie from its pixel, in pixels.  Wavelengths stored as float32 are up to 0.0014 off.
+#: How far a wavelength may lie from its pixel, in pixels; those stored as float32 are up to 0.0014 off.
 _ALIGNMENT_TOLERANCE = 0.02
 
 
@@ -77,8 +77,8 @@ class PixelGrid:
         offset = np.abs(position - np.arange(first, first + values.size))
         if offset.max() > _ALIGNMENT_TOLERANCE:
             raise InputError(
-                f"wavelength is not on the survey's grid of 1e-4 steps in log10: pixel {int(offset.argmax())} is "
-                f"{offset.max():.2f} pixels away from it; resample the spectrum first"
+                "wavelength is not on the survey's grid of 1e-4 steps in log10: pixel "
+                f"{int(offset.argmax())} is {offset.max():.2f} pixels away; resample the spectrum first"
             )
         return cls(first, values.size)
 

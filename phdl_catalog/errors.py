@@ -64,6 +64,10 @@ class ServiceError(PhdlError):
     """A server that is needed does not answer; `phdl status` shows what runs, `phdl up` starts it."""
 
 
+class StorageError(PhdlError):
+    """Pixels cannot be written to the store or read from it."""
+
+
 class SchemaError(PhdlError):
     """The database schema is not the one this version of the code expects; run `phdl db upgrade`."""
 

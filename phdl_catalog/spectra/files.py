@@ -26,7 +26,7 @@ _GZIP_WINDOW = 31
 
 #: What the first bytes of other kinds of files are.
 _OTHER_KINDS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself: run `git lfs pull` where it comes from",
+    b"version https://git-lfs": "a Git LFS pointer, not the file: run `git lfs pull` where it is from",
     b"PK\x03\x04": "a zip archive: unpack it first",
     b"BZh": "a bzip2 archive: unpack it first",
     b"\xfd7zXZ": "an xz archive: unpack it first",

@@ -9,7 +9,8 @@ bytes there are.  Tests compare it with astropy on every real file.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ BLOCK_BYTES = 2880
 
 _CARD_BYTES = 80
 
+#: A value follows the keyword of eight bytes and "= ".
+_KEY_BYTES = 8
+_VALUE_START = 10
+
 #: Longest header taken seriously: 1,440 cards; LAMOST has 150.
 _MOST_HEADER_BLOCKS = 40
 
@@ -33,10 +38,11 @@ _MOST_COLUMNS = 64
 
 CardValue = str | int | float | bool | None
 
-# A card with a value: keyword, "= ", then a string in quotes (doubled inside), or a plain word.
-_CARD = re.compile(
-    rb"(?P<key>[A-Z0-9_-]{1,8}) *= *(?:'(?P<text>(?:[^']|'')*)'|(?P<word>[^ /']+))? *(?:/.*)?$", re.DOTALL
-)
+# What follows "= " in a card: a string in quotes (doubled inside), or a plain word; then a comment.
+_VALUE = re.compile(rb" *(?:'(?P<text>(?:[^']|'')*)'|(?P<word>[^ /']+))? *(?:/.*)?$", re.DOTALL)
+#: Bytes that are no printable ASCII become a question mark.
+_PRINTABLE = bytes(code if 32 <= code < 127 else 63 for code in range(256))
+
 _INTEGER = re.compile(r"[+-]?\d{1,30}$")
 _FORMAT = re.compile(r"(\d{0,9})([LXBIJKAEDCMPQ])")
 
@@ -46,19 +52,40 @@ _ELEMENT = {"L": "i1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "A": "S1",
 _IMAGE_TYPE = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
+class Cards(Mapping[str, CardValue]):
+    """The cards of one header by keyword: of a keyword that is repeated, the first.
+
+    A value is made out when it is asked for: of 150 cards a reader wants 40.
+    """
+
+    def __init__(self, cards: dict[bytes, bytes]) -> None:
+        self._cards = cards
+
+    def __getitem__(self, key: str) -> CardValue:
+        card = self._cards[key.encode("ascii")]
+        matched = _VALUE.match(card, _VALUE_START)
+        return None if matched is None else parse_value(matched["text"], matched["word"])
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.decode("ascii", "replace") for key in self._cards)
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+
 @dataclass(frozen=True)
 class HeaderUnit:
     """One header and where its data lie.
 
     Parameters
     ----------
-    cards : dict
-        Value of each keyword; of one that is repeated, the first.
+    cards : Cards
+        Value of each keyword.
     data_start, data_bytes : int
         Where the data lie in the file, by what the header says; they may end after the file does.
     """
 
-    cards: dict[str, CardValue]
+    cards: Cards
     data_start: int
     data_bytes: int
 
@@ -92,8 +119,7 @@ class HeaderUnit:
 def parse_value(text: bytes | None, word: bytes | None) -> CardValue:
     """The value of one card: a string, a logical, a number, or None if it is undefined or malformed."""
     if text is not None:
-        printable = text.replace(b"''", b"'").decode("ascii", "replace").rstrip()
-        return "".join(letter if letter.isprintable() else "?" for letter in printable)
+        return text.replace(b"''", b"'").translate(_PRINTABLE).decode("ascii").rstrip()
     if word is None:
         return None
     plain = word.decode("ascii", "replace")
@@ -115,7 +141,7 @@ def read_header(data: bytes, start: int) -> HeaderUnit:
     RejectedSpectrum
         As truncated or corrupt, if there is no END or no size can be made out.
     """
-    cards: dict[str, CardValue] = {}
+    cards: dict[bytes, bytes] = {}
     limit = start + _MOST_HEADER_BLOCKS * BLOCK_BYTES
     position = start
     while True:
@@ -123,23 +149,17 @@ def read_header(data: bytes, start: int) -> HeaderUnit:
         if len(card) < _CARD_BYTES:
             raise RejectedSpectrum(RejectionReason.TRUNCATED, "the file ends inside a header")
         position += _CARD_BYTES
-        if card[:8] == b"END     ":
+        if card.startswith(b"END     "):
             break
         if position >= limit:
             raise RejectedSpectrum(
                 RejectionReason.CORRUPT, f"no END card in {_MOST_HEADER_BLOCKS} blocks of header"
             )
-        if card[8:9] != b"=":
-            continue
-        matched = _CARD.match(card)
-        if matched is None:
-            continue
-        key = matched["key"].decode("ascii")
-        if key not in cards:
-            cards[key] = parse_value(matched["text"], matched["word"])
+        if card[_KEY_BYTES:_VALUE_START] == b"= ":
+            cards.setdefault(card[:_KEY_BYTES].rstrip(), card)
     data_start = start + -(-(position - start) // BLOCK_BYTES) * BLOCK_BYTES
-    unit = HeaderUnit(cards, data_start, 0)
-    return HeaderUnit(cards, data_start, _data_bytes(unit))
+    unit = HeaderUnit(Cards(cards), data_start, 0)
+    return replace(unit, data_bytes=_data_bytes(unit))
 
 
 def _data_bytes(unit: HeaderUnit) -> int:

@@ -2,7 +2,7 @@
 
 | layout | structure | wavelength |
 | --- | --- | --- |
-| pilot | image 5 x N: flux, inverse variance, flux / continuum, andmask, ormask | ``10**(COEFF0 + COEFF1 i)`` |
+| pilot | image 5 x N: flux, inverse variance, flux / continuum, two masks | ``10**(COEFF0 + COEFF1 i)`` |
 | dr1 | image 5 x N of float64, third row the wavelength | row |
 | dr5 | image 5 x N of float32, third row the wavelength | row |
 | dr9 | empty primary (its NAXIS1 and NAXIS2 are left over and mean nothing), table COADD | column |
@@ -78,7 +78,7 @@ def _from_image(content: bytes, primary: HeaderUnit) -> Spectrum:
     if len(shape) != 2 or shape[0] != _IMAGE_ROWS or primary.integer("BITPIX") not in (-32, -64):
         raise RejectedSpectrum(
             RejectionReason.WRONG_SHAPE,
-            f"an image of shape {shape} and BITPIX {primary.integer('BITPIX')}, not (5, N) of floating point numbers",
+            f"an image of shape {shape} and BITPIX {primary.integer('BITPIX')}, not (5, N) and -32 or -64",
         )
     _require_plain_numbers(primary.cards, ("BSCALE", "BZERO"))
     _require_length(shape[1])
@@ -107,7 +107,7 @@ def _from_table(content: bytes, primary: HeaderUnit) -> Spectrum:
             RejectionReason.WRONG_SHAPE,
             f"the first extension is a {unit.cards.get('XTENSION')!r}, not a table",
         )
-    named = {str(value).strip().upper() for key, value in unit.cards.items() if key.startswith("TTYPE")}
+    named = {str(unit.cards[key]).strip().upper() for key in unit.cards if key.startswith("TTYPE")}
     if unit.extension_name.startswith(_MEDIUM_PREFIXES) or _MEDIUM_COLUMN in named:
         raise RejectedSpectrum(
             RejectionReason.MEDIUM_RESOLUTION, f"the first table is {unit.extension_name!r}, in two arms"
@@ -152,7 +152,7 @@ def _third_row_is_wavelength(cards: Mapping[str, CardValue], row: NDArray[np.gen
         return True
     if "continuum" in rows:
         return False
-    return bool(np.mean(row > 1000) > 0.5)
+    return bool(np.median(np.asarray(row, dtype=np.float64)) > 1000)
 
 
 def _grid_of(wavelength: NDArray[np.generic]) -> PixelGrid:
@@ -187,7 +187,7 @@ def _inside_survey(grid: PixelGrid) -> PixelGrid:
     if grid.first < SURVEY_GRID.first or grid.stop > SURVEY_GRID.stop:
         raise RejectedSpectrum(
             RejectionReason.WAVELENGTH_OFF_GRID,
-            f"pixels {grid.first}..{grid.stop} lie outside the survey's {SURVEY_GRID.first}..{SURVEY_GRID.stop}",
+            f"pixels {grid.first}..{grid.stop} are not all in {SURVEY_GRID.first}..{SURVEY_GRID.stop}",
         )
     return grid
 
@@ -209,14 +209,12 @@ def _assemble(
         clean_flux, clean_ivar = clean_pixels(raw_flux, raw_ivar)
         bits = [_mask_bits(array) for array in (andmask, ormask)]
     if not np.any(good_pixels(clean_ivar, *bits)):
-        raise RejectedSpectrum(
-            RejectionReason.NO_GOOD_PIXELS, "every pixel is masked or has no inverse variance"
-        )
+        raise RejectedSpectrum(RejectionReason.NO_GOOD_PIXELS, "every pixel is masked or has no weight")
     return Spectrum(facts, grid.first, clean_flux, clean_ivar, *bits)
 
 
 def _mask_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Mask bits from the floating point numbers the files hold; what is no number below 128 sets every bit."""
+    """Mask bits, from the floats the files hold; every bit where that is no whole number below 128."""
     numbers = np.asarray(values, dtype=np.float64)
     valid = (numbers >= 0) & (numbers < 128) & (numbers == np.floor(numbers))
     return np.where(valid, numbers, 127).astype(np.uint8)

@@ -136,9 +136,9 @@ def _number(cards: Mapping[str, CardValue], key: str, lower: float, upper: float
 def _whole(cards: Mapping[str, CardValue], key: str, lower: int, upper: int) -> int | None:
     """A whole number within bounds, exact to the last digit."""
     value = cards.get(key)
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,19}\s*", value, re.ASCII):
-        value = int(value)
-    elif isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    in_quotes = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,19}\s*", value, re.ASCII)
+    exact_float = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    if value is not None and (in_quotes or exact_float):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None

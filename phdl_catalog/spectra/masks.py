@@ -94,7 +94,7 @@ def stored_mask(andmask: NDArray[np.uint8], ormask: NDArray[np.uint8]) -> NDArra
     The seven low bits are those of ORMASK; bit 128 says that ANDMASK is not zero.  Nothing the policy looks
     at is lost.
     """
-    return (ormask & _STORED_OR) | np.where(andmask != 0, _STORED_AND, 0).astype(np.uint8)
+    return np.asarray((ormask & _STORED_OR) | np.where(andmask != 0, _STORED_AND, 0), dtype=np.uint8)
 
 
 def good_stored_pixels(ivar: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.bool_]:

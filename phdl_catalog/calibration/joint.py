@@ -1,0 +1,341 @@
+"""All labels together: what they share is which calibrators are bad, how far surveys differ, and where stars are.
+
+A chance pair is a chance pair in every label, so the evidence of all labels is pooled; each label may also have
+bad calibrators of its own.  The zero-points of the surveys have one spread, learned from all labels.  The
+coordinates of a calibrator are uncertain; where a reference or a companion says more about them, the weighted
+mean is used, because its error is independent of the residual that is fitted: without that, noise in fe_h would
+look like a correction that depends on fe_h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from phdl_catalog.calibration.basis import COORDINATES, SmoothBasis
+from phdl_catalog.calibration.calibrators import Calibrators, is_shared_by_siblings
+from phdl_catalog.calibration.inference import (
+    PAIR,
+    REFERENCE,
+    Equations,
+    Posterior,
+    Scales,
+    learn,
+    learn_outliers,
+    outlier_evidence,
+    solve,
+)
+
+Floats = NDArray[np.float64]
+
+#: Rounds over all labels; the answer changes by less than a tenth of its error after the fourth.
+_ROUNDS = 6
+
+#: L-BFGS iterations of each round: none at first, while no calibrator has been recognised as bad.
+_STEPS = (0, 25, 10, 8, 8, 8)
+
+#: Evidence of one label for or against one calibrator is limited to this, so that none decides alone.
+_MOST_EVIDENCE = 6.0
+_LEAST_EVIDENCE = -2.0
+
+#: A survey whose zero-point is fixed: prior variance [dex^2].
+_FIXED = 1e-10
+
+#: Smallest spread of survey zero-points worth distinguishing [dex].
+_LEAST_SPREAD = 0.003
+
+#: A combined coordinate is only used where raw and independent value agree within this many sigma.
+_AGREEMENT = 4.0
+
+
+@dataclass
+class LabelProblem:
+    """Working state of one label.
+
+    Parameters
+    ----------
+    label : int
+        Column of the label.
+    pair_rows, reference_rows : arrays of int
+        Which pairs and references have an equation; pairs come first in every array of equations.
+    y, variance : (n,) arrays
+        Right side, and squared quoted error [units of `Calibrators.units`].
+    """
+
+    label: int
+    pair_rows: NDArray[np.int64]
+    reference_rows: NDArray[np.int64]
+    y: Floats
+    variance: Floats
+    scales: Scales = field(init=False)
+    own: Floats = field(init=False)
+    equations: Equations = field(init=False)
+    posterior: Posterior = field(init=False)
+
+    @property
+    def kind(self) -> NDArray[np.int8]:
+        kinds = np.full(len(self.y), REFERENCE, dtype=np.int8)
+        kinds[: len(self.pair_rows)] = PAIR
+        return kinds
+
+
+@dataclass
+class JointSolution:
+    """The state after the last round.
+
+    Parameters
+    ----------
+    basis : SmoothBasis
+        Functions of the correction, K of them.
+    problems : list of LabelProblem
+        Labels that have equations.
+    pair_points : (M, 2, 3) array
+        Coordinates of the stars of each pair.
+    reference_points : (K, 3) array
+        Coordinates of the reference stars.
+    bad_pairs, bad_references : (M,) and (K,) arrays
+        Probability of being bad in every label.
+    survey_spread : float
+        Standard deviation of survey zero-points [dex].
+    """
+
+    basis: SmoothBasis
+    problems: list[LabelProblem]
+    pair_points: Floats
+    reference_points: Floats
+    bad_pairs: Floats
+    bad_references: Floats
+    survey_spread: float = 0.05
+
+    def shared_bad(self, problem: LabelProblem) -> Floats:
+        """(n,) probability of being bad in every label, for each equation."""
+        return np.r_[self.bad_pairs[problem.pair_rows], self.bad_references[problem.reference_rows]]
+
+    def bad(self, problem: LabelProblem) -> Floats:
+        """(n,) probability of being bad for any reason."""
+        return np.asarray(1 - (1 - self.shared_bad(problem)) * (1 - problem.own))
+
+    def equations(self, calibrators: Calibrators, problem: LabelProblem) -> Equations:
+        """The equations of a label at the present coordinates."""
+        return _equations(calibrators, problem, *self.designs())
+
+    def designs(self) -> tuple[Floats, Floats]:
+        """(M, K) differences of the functions for pairs, (K', K) functions for references."""
+        pairs = self.basis.functions(self.pair_points[:, 0]) - self.basis.functions(self.pair_points[:, 1])
+        return pairs, self.basis.functions(self.reference_points)
+
+
+def label_problem(
+    calibrators: Calibrators, label: int, pair_rows: NDArray[np.int64], reference_rows: NDArray[np.int64]
+) -> LabelProblem:
+    """The equations of one label among some of the calibrators.
+
+    Parameters
+    ----------
+    calibrators : Calibrators
+        Checked calibrators.
+    label : int
+        Column of the label.
+    pair_rows, reference_rows : arrays of int
+        Pairs and references to take; those without this label are left out.
+    """
+    x, e = calibrators.labels[:, label], calibrators.errors[:, label]
+    unit = calibrators.units[label]
+    first, second = calibrators.pairs[pair_rows].T
+    difference = x[first] - x[second]
+    if not is_shared_by_siblings(calibrators.label_names[label]):
+        difference = np.full_like(difference, np.nan)
+    rows = calibrators.reference_rows[reference_rows]
+    residual = x[rows] - calibrators.reference_labels[reference_rows, label]
+    keep_pairs, keep_references = np.isfinite(difference), np.isfinite(residual)
+    variance = np.r_[
+        (e[first] ** 2 + e[second] ** 2)[keep_pairs],
+        (e[rows] ** 2 + calibrators.reference_errors[reference_rows, label] ** 2)[keep_references],
+    ]
+    return LabelProblem(
+        label=label,
+        pair_rows=pair_rows[keep_pairs],
+        reference_rows=reference_rows[keep_references],
+        y=np.r_[difference[keep_pairs], residual[keep_references]] / unit,
+        variance=variance / unit**2,
+    )
+
+
+def _equations(calibrators: Calibrators, problem: LabelProblem, pairs: Floats, references: Floats) -> Equations:
+    surveys = np.zeros((len(problem.y), len(calibrators.survey_names)))
+    count = len(problem.pair_rows)
+    column = calibrators.survey[problem.reference_rows]
+    surveys[np.arange(count, len(problem.y)), column] = -1.0
+    functions = np.concatenate([pairs[problem.pair_rows], references[problem.reference_rows]])
+    return Equations(np.hstack([functions, surveys]), problem.y, problem.variance, problem.kind)
+
+
+def survey_precision(
+    calibrators: Calibrators, problem: LabelProblem, spread: float, scale_survey: str | None
+) -> Floats:
+    """(S, S) prior inverse covariance of the survey zero-points of a label.
+
+    One combination must be fixed, because a constant may be given to the correction or to all zero-points:
+    that of `scale_survey`, or else the sum over surveys with equal weights, less for those of few stars.
+    """
+    names = calibrators.survey_names
+    counts = np.bincount(calibrators.survey[problem.reference_rows], minlength=len(names))
+    if scale_survey is not None and counts[names.index(scale_survey)] > 0:
+        variance = np.where([name == scale_survey for name in names], _FIXED, spread**2)
+        return np.diag(1 / variance)
+    weight = counts / (counts + 10.0)
+    if np.count_nonzero(counts) <= 1:
+        return np.eye(len(names)) / _FIXED
+    weight /= weight.sum()
+    return np.asarray(np.eye(len(names)) / spread**2 + np.outer(weight, weight) / _FIXED)
+
+
+def solve_jointly(
+    calibrators: Calibrators,
+    basis: SmoothBasis,
+    problems: list[LabelProblem],
+    scale_survey: str | None,
+) -> JointSolution:
+    """Iterate between corrections, bad calibrators, survey spread and coordinates.
+
+    Parameters
+    ----------
+    calibrators : Calibrators
+        Checked calibrators.
+    basis : SmoothBasis
+        Functions of the corrections.
+    problems : list of LabelProblem
+        Labels with equations; their state is filled.
+    scale_survey : str or None
+        Survey whose zero-point is zero by definition.
+    """
+    state = JointSolution(
+        basis=basis,
+        problems=problems,
+        pair_points=calibrators.coordinates[calibrators.pairs],
+        reference_points=calibrators.coordinates[calibrators.reference_rows],
+        bad_pairs=np.full(len(calibrators.pairs), 0.05),
+        bad_references=np.full(len(calibrators.reference_rows), 0.05),
+    )
+    for problem in problems:
+        problem.own = np.full(len(problem.y), 0.02)
+    for number in range(_ROUNDS):
+        pairs, references = state.designs()
+        for problem in problems:
+            problem.equations = _equations(calibrators, problem, pairs, references)
+            if number == 0:
+                problem.scales = Scales.initial(problem.equations)
+            precision = survey_precision(calibrators, problem, state.survey_spread, scale_survey)
+            bad = state.bad(problem)
+            if _STEPS[number]:
+                problem.scales = learn(
+                    basis, problem.equations, problem.scales, bad, precision, steps=_STEPS[number]
+                )
+            problem.posterior = solve(basis, problem.equations, problem.scales, bad, precision)
+        if number < _ROUNDS - 1:
+            _recognise_bad(calibrators, state)
+            _learn_survey_spread(calibrators, state)
+            _improve_coordinates(calibrators, state)
+    return state
+
+
+def _recognise_bad(calibrators: Calibrators, state: JointSolution) -> None:
+    """Pool the evidence of all labels on each calibrator, then look at each label alone."""
+    problems = state.problems
+    pair_evidence = np.full((len(problems), len(state.bad_pairs)), np.nan)
+    reference_evidence = np.full((len(problems), len(state.bad_references)), np.nan)
+    for number, problem in enumerate(problems):
+        evidence = outlier_evidence(problem.equations, problem.scales, problem.posterior)
+        count = len(problem.pair_rows)
+        pair_evidence[number, problem.pair_rows] = evidence[:count]
+        reference_evidence[number, problem.reference_rows] = evidence[count:]
+        prior = logit(np.asarray(problem.scales.contamination)[problem.kind])
+        problem.own = expit(prior + np.clip(evidence, None, 50.0))
+    state.bad_pairs = _pooled(pair_evidence, calibrators.pair_chance, state.bad_pairs)
+    unknown = np.full(len(state.bad_references), np.nan)
+    state.bad_references = _pooled(reference_evidence, unknown, state.bad_references)
+    for problem in problems:
+        problem.scales = learn_outliers(
+            problem.equations, problem.scales, problem.posterior, state.bad(problem), problem.own
+        )
+
+
+def _pooled(evidence: Floats, prior: Floats, present: Floats) -> Floats:
+    """(n,) probability of being bad in every label from (L', n) evidence; NaN where a label has no equation."""
+    if not evidence.size:
+        return present
+    known = np.isfinite(evidence)
+    limited = np.where(known, np.clip(evidence, _LEAST_EVIDENCE, _MOST_EVIDENCE), 0.0)
+    seen = known.any(axis=0)
+    fraction = float(np.clip((present[seen].sum() + 1) / (seen.sum() + 20), 0.005, 0.5))
+    chance = np.where(np.isfinite(prior), np.clip(prior, 0.0, 0.98), 0.0)
+    total = 1 - (1 - chance) * (1 - fraction)
+    # Errors of the labels of one star are correlated (all follow teff), so that twenty labels are not twenty
+    # independent witnesses: the pooled evidence counts as that of the square root of their number.
+    witnesses = np.sqrt(np.maximum(known.sum(axis=0), 1))
+    return np.asarray(expit(logit(total) + limited.sum(axis=0) / np.sqrt(witnesses)))
+
+
+def _learn_survey_spread(calibrators: Calibrators, state: JointSolution) -> None:
+    count = len(calibrators.survey_names)
+    squares, weight = 1e-2 * state.survey_spread**2, 1e-2
+    for problem in state.problems:
+        present = np.unique(calibrators.survey[problem.reference_rows])
+        if present.size < 2:
+            continue
+        mean = problem.posterior.mean[-count:][present]
+        variance = np.diag(problem.posterior.covariance)[-count:][present]
+        squares += float((mean**2 + variance).sum())
+        weight += present.size - 1
+    state.survey_spread = max(float(np.sqrt(squares / weight)), _LEAST_SPREAD)
+
+
+def _improve_coordinates(calibrators: Calibrators, state: JointSolution) -> None:
+    """Combine raw coordinates with what references and companions say about them."""
+    raw, names = calibrators.coordinates, calibrators.label_names
+    reference_points = raw[calibrators.reference_rows].copy()
+    pair_points = raw[calibrators.pairs].copy()
+    functions = state.basis.functions(state.reference_points)
+    solved = {problem.label: problem for problem in state.problems}
+    for axis, name in enumerate(COORDINATES):
+        problem = solved.get(names.index(name))
+        if problem is None:
+            continue
+        unit, size = calibrators.units[problem.label], state.basis.size
+        coefficients = problem.posterior.mean[:size] * unit
+        if len(problem.reference_rows):
+            rows = problem.reference_rows
+            stars = calibrators.reference_rows[rows]
+            zero = problem.posterior.mean[size:][calibrators.survey[rows]] * unit
+            other = calibrators.reference_labels[rows, problem.label] - zero + functions[rows] @ coefficients
+            scatter = problem.scales.scatter[REFERENCE] * unit
+            other_variance = calibrators.reference_errors[rows, problem.label] ** 2 + scatter**2
+            reference_points[rows, axis] = _combined(
+                raw[stars, axis], calibrators.errors[stars, problem.label] ** 2, other, other_variance
+            )
+        if len(problem.pair_rows):
+            rows = problem.pair_rows
+            stars = calibrators.pairs[rows]
+            bias = np.stack(
+                [state.basis.functions(state.pair_points[rows, side]) @ coefficients for side in (0, 1)], axis=1
+            )
+            unbiased = raw[stars, axis] - bias
+            variance = calibrators.errors[stars, problem.label] ** 2
+            for side in (0, 1):
+                pair_points[rows, side, axis] = _combined(
+                    raw[stars[:, side], axis],
+                    variance[:, side],
+                    unbiased[:, 1 - side] + bias[:, side],
+                    variance[:, 1 - side],
+                )
+    state.reference_points, state.pair_points = reference_points, pair_points
+
+
+def _combined(raw: Floats, variance: Floats, other: Floats, other_variance: Floats) -> Floats:
+    """Weighted mean of two values where they agree, else the raw one."""
+    mean = (raw * other_variance + other * variance) / (variance + other_variance)
+    agree = np.abs(raw - other) < _AGREEMENT * np.sqrt(variance + other_variance)
+    return np.where(agree, mean, raw)

@@ -1,0 +1,187 @@
+"""What a solution says about itself, label by label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Constraint(StrEnum):
+    """What fixes the correction of a label."""
+
+    PAIRS_AND_REFERENCES = "pairs_and_references"
+    REFERENCES_ONLY = "references_only"
+    #: The shape is known, a constant is not.
+    PAIRS_ONLY = "pairs_only"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Scatter of calibrators about zero, in label units, bad calibrators weighted out.
+
+    Parameters
+    ----------
+    count : int
+        Number of calibrators.
+    rejected : int
+        How many of them are more likely bad than good.
+    before, after : float or None
+        Root mean square difference with raw and with corrected labels.
+    expected : float or None
+        Quoted noise and intrinsic scatter together: what `after` should be.
+    """
+
+    count: int = 0
+    rejected: int = 0
+    before: float | None = None
+    after: float | None = None
+    expected: float | None = None
+
+    @property
+    def worse(self) -> bool:
+        """Whether the correction increased the scatter by more than counting noise, two sigma."""
+        if self.before is None or self.after is None or self.count < 2:
+            return False
+        return self.after > self.before * (1 + 2 / (2 * self.count) ** 0.5)
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """One label of a `CalibrationReport`.
+
+    Parameters
+    ----------
+    label : str
+        Label name.
+    constraint : Constraint
+        What fixes the correction.
+    pairs, references : Scatter
+        Calibrators the solution was fitted to.
+    held_out_pairs, held_out_references : Scatter
+        Calibrators it never saw.
+    pair_scatter, reference_scatter : float or None
+        Intrinsic scatter of a pair's difference and of a reference's difference [label units].
+    amplitude : float or None
+        Standard deviation of the correction over the calibrator stars [label units].
+    median_error : float or None
+        Median of its error over them [label units].
+    zero_points : dict
+        Of each survey: (zero-point, error), reference minus the common scale [label units].
+    form : str
+        ``smooth``; ``constant`` or ``none`` where cross-validation preferred that.
+    notes : tuple of str
+        What is not constrained or looks wrong, in sentences.
+    """
+
+    label: str
+    constraint: Constraint
+    pairs: Scatter = field(default_factory=Scatter)
+    references: Scatter = field(default_factory=Scatter)
+    held_out_pairs: Scatter = field(default_factory=Scatter)
+    held_out_references: Scatter = field(default_factory=Scatter)
+    pair_scatter: float | None = None
+    reference_scatter: float | None = None
+    amplitude: float | None = None
+    median_error: float | None = None
+    zero_points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    form: str = "none"
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> LabelReport:
+        """Inverse of ``asdict``."""
+        values = dict(document)
+        for name in ("pairs", "references", "held_out_pairs", "held_out_references"):
+            values[name] = Scatter(**values[name])
+        values["constraint"] = Constraint(values["constraint"])
+        values["zero_points"] = {key: (pair[0], pair[1]) for key, pair in values["zero_points"].items()}
+        values["notes"] = tuple(values["notes"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What a solution says about itself.
+
+    Parameters
+    ----------
+    stars : int
+        Rows given.
+    failed_stars : int
+        Rows without usable teff, logg and fe_h.
+    pair_use, reference_use : dict
+        How many pairs and references were used, held out, or left out, and why.
+    populations : dict
+        Of each population: stars in used pairs, and used references.
+    labels : tuple of LabelReport
+        One entry a label, in label order.
+    notes : tuple of str
+        What concerns all labels.
+    """
+
+    stars: int
+    failed_stars: int
+    pair_use: Mapping[str, int]
+    reference_use: Mapping[str, int]
+    populations: Mapping[str, Mapping[str, int]]
+    labels: tuple[LabelReport, ...]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, label: str) -> LabelReport:
+        for entry in self.labels:
+            if entry.label == label:
+                return entry
+        raise KeyError(label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; floats survive exactly."""
+        document = asdict(self)
+        document["labels"] = [_plain(asdict(entry)) for entry in self.labels]
+        document["notes"] = list(self.notes)
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> CalibrationReport:
+        """Inverse of `to_dict`."""
+        values = dict(document)
+        values["labels"] = tuple(LabelReport.from_dict(entry) for entry in values["labels"])
+        values["notes"] = tuple(values["notes"])
+        return cls(**values)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.stars} stars, {self.failed_stars} without a usable fit",
+            "pairs: " + _counts(self.pair_use),
+            "references: " + _counts(self.reference_use),
+            *self.notes,
+            f"{'label':<8} {'constraint':<21} {'form':<9} {'pairs':>6} {'before':>8} {'after':>8} {'expected':>8} "
+            f"{'refs':>6} {'before':>8} {'after':>8} {'expected':>8}   (held-out calibrators)",
+        ]
+        for entry in self.labels:
+            pairs, references = entry.held_out_pairs, entry.held_out_references
+            lines.append(
+                f"{entry.label:<8} {entry.constraint:<21} {entry.form:<9} "
+                f"{pairs.count:>6} {_number(pairs.before)} {_number(pairs.after)} {_number(pairs.expected)} "
+                f"{references.count:>6} {_number(references.before)} {_number(references.after)} "
+                f"{_number(references.expected)}"
+            )
+            lines += [f"         {note}" for note in entry.notes]
+        return "\n".join(lines)
+
+
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    document["constraint"] = str(document["constraint"])
+    document["zero_points"] = {key: list(pair) for key, pair in document["zero_points"].items()}
+    document["notes"] = list(document["notes"])
+    return document
+
+
+def _counts(use: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in use.items()) or "none"
+
+
+def _number(value: float | None) -> str:
+    return f"{'':>8}" if value is None else f"{value:8.3f}" if abs(value) < 10 else f"{value:8.1f}"

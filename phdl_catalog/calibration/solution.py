@@ -1,0 +1,332 @@
+"""A solution: the correction of every label as a function of the raw labels, with error and validity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phdl_catalog.calibration.basis import COORDINATE_UNIT, COORDINATES, SmoothBasis
+from phdl_catalog.calibration.calibrators import Use, to_array
+from phdl_catalog.calibration.report import CalibrationReport
+from phdl_catalog.calibration.validity import CellGrid, pack_cells, unpack_cells
+from phdl_catalog.errors import InputError
+
+Floats = NDArray[np.float64]
+
+#: Stars at a time: the functions of a block stay in the cache of one core.
+_BLOCK = 8192
+
+#: Part of the variance that may be dropped when a covariance is shortened for speed.
+_DROPPED_VARIANCE = 1e-9
+
+FORMAT = "phdl-calibration-1"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCorrection:
+    """The correction of one label.
+
+    Parameters
+    ----------
+    label : str
+        Label name.
+    coefficients : (K,) array
+        Of the basis functions [label units].
+    covariance : (K, K) array
+        Their covariance.
+    cells : (C,) bool array
+        Cells of the solution's grid in which the correction is valid, apart from its zero-point.
+    zero_point : bool
+        Whether references fix the constant.
+    calibrated : bool
+        False if no calibrator has this label: the correction is zero and its error unknown.
+    """
+
+    label: str
+    coefficients: Floats
+    covariance: Floats
+    cells: NDArray[np.bool_]
+    zero_point: bool
+    calibrated: bool
+
+    @cached_property
+    def root(self) -> Floats:
+        """(K, r) matrix R with R R^T the covariance, directions without variance left out; float32."""
+        value, vector = np.linalg.eigh(self.covariance)
+        total = np.cumsum(np.clip(value, 0, None))
+        keep = total > _DROPPED_VARIANCE * total[-1]
+        return np.asarray(vector[:, keep] * np.sqrt(value[keep]), dtype=np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; floats survive exactly.  The covariance as its lower triangle, row by row."""
+        rows, columns = np.tril_indices(len(self.coefficients))
+        return {
+            "label": self.label,
+            "coefficients": self.coefficients.tolist(),
+            "covariance": self.covariance[rows, columns].tolist(),
+            "cells": pack_cells(self.cells),
+            "zero_point": self.zero_point,
+            "calibrated": self.calibrated,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], cell_count: int) -> LabelCorrection:
+        """Inverse of `to_dict` on a grid of `cell_count` cells."""
+        coefficients = np.asarray(document["coefficients"], dtype=np.float64)
+        covariance = np.zeros((coefficients.size, coefficients.size))
+        rows, columns = np.tril_indices(coefficients.size)
+        covariance[rows, columns] = document["covariance"]
+        covariance[columns, rows] = document["covariance"]
+        return cls(
+            label=document["label"],
+            coefficients=coefficients,
+            covariance=covariance,
+            cells=unpack_cells(document["cells"], cell_count),
+            zero_point=bool(document["zero_point"]),
+            calibrated=bool(document["calibrated"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """How every calibrator was used.
+
+    Parameters
+    ----------
+    pair_use : (M,) array of str
+        A `Use` for each pair.
+    pair_weight : (M, L) float32 array
+        Probability that the pair is a good one in this label; NaN where it has no equation.
+    reference_use : (K,) array of str
+        A `Use` for each reference.
+    reference_weight : (K, L) float32 array
+        The same for references.
+    """
+
+    pair_use: NDArray[np.object_]
+    pair_weight: NDArray[np.float32]
+    reference_use: NDArray[np.object_]
+    reference_weight: NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; NaN becomes None."""
+        return {
+            "pair_use": [str(use) for use in self.pair_use],
+            "pair_weight": _with_none(self.pair_weight),
+            "reference_use": [str(use) for use in self.reference_use],
+            "reference_weight": _with_none(self.reference_weight),
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], label_count: int) -> Members:
+        """Inverse of `to_dict`."""
+        return cls(
+            pair_use=_uses(document["pair_use"]),
+            pair_weight=_with_nan(document["pair_weight"], label_count),
+            reference_use=_uses(document["reference_use"]),
+            reference_weight=_with_nan(document["reference_weight"], label_count),
+        )
+
+
+def _uses(names: list[str]) -> NDArray[np.object_]:
+    uses = np.empty(len(names), dtype=object)
+    uses[:] = [Use(name) for name in names]
+    return uses
+
+
+def _with_none(weights: NDArray[np.float32]) -> list[list[float | None]]:
+    return [[None if value != value else value for value in row] for row in weights.tolist()]
+
+
+def _with_nan(rows: list[list[float | None]], width: int) -> NDArray[np.float32]:
+    return np.array(rows, dtype=np.float32).reshape(len(rows), width)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSolution:
+    """Corrections of all labels; made by `calibrate`.
+
+    Parameters
+    ----------
+    label_names : (L,) tuple of str
+        Label names, the columns of every array below.
+    basis : SmoothBasis
+        The functions of (teff, logg, fe_h).
+    grid : CellGrid
+        Cells of the validity maps.
+    corrections : (L,) tuple of LabelCorrection
+        One a label.
+    members : Members
+        How every calibrator was used.
+    configuration : dict
+        The options of `calibrate` that made this solution.
+    """
+
+    label_names: tuple[str, ...]
+    basis: SmoothBasis
+    grid: CellGrid
+    corrections: tuple[LabelCorrection, ...]
+    members: Members
+    configuration: Mapping[str, Any]
+    _report: CalibrationReport
+
+    def correction(self, labels: Any) -> Floats:
+        """What to subtract from raw labels.
+
+        Parameters
+        ----------
+        labels : (N, L) array_like
+            Raw labels.
+
+        Returns
+        -------
+        (N, L) array
+            Corrections in label units; 0 for a label that is not calibrated, NaN for a star whose raw teff,
+            logg or fe_h is missing.  Outside the calibrators' box the value at its wall: see `valid`.
+
+        Raises
+        ------
+        InputError
+            If `labels` has the wrong shape.
+        """
+        coefficients = np.stack([entry.coefficients for entry in self.corrections], axis=1)
+        return self._evaluate(self._points(labels), lambda functions: functions @ coefficients)
+
+    def error(self, labels: Any, errors: Any = None) -> Floats:
+        """One sigma of the correction.
+
+        Parameters
+        ----------
+        labels : (N, L) array_like
+            Raw labels.
+        errors : (N, L) array_like, optional
+            Errors of the raw labels.  If given, the error of the correction that comes from evaluating it at
+            a teff, logg and fe_h that are themselves uncertain is added; without, they are taken as exact.
+
+        Returns
+        -------
+        (N, L) array
+            In label units; relative to the scale of the reference surveys (see `calibrate`).  NaN where a
+            label is not calibrated or a star's coordinate is missing.
+
+        Raises
+        ------
+        InputError
+            If an array has the wrong shape.
+        """
+        points = self._points(labels)
+        roots = [entry.root for entry in self.corrections]
+
+        def sigma(functions: Floats) -> Floats:
+            single = functions.astype(np.float32)
+            return np.stack([np.sqrt(np.square(single @ root).sum(axis=1)) for root in roots], axis=1)
+
+        result = self._evaluate(points, sigma)
+        if errors is not None:
+            given = to_array(errors)
+            if given.shape != (len(points), len(self.label_names)):
+                raise InputError(
+                    f"errors must have the shape of labels, ({len(points)}, {len(self.label_names)}), not {given.shape}"
+                )
+            result = np.hypot(result, self._propagated(points, given[:, self._columns]))
+        result[:, [not entry.calibrated for entry in self.corrections]] = np.nan
+        return result
+
+    def valid(self, labels: Any, *, zero_point: bool = True) -> NDArray[np.bool_]:
+        """Where the corrections may be used.
+
+        Parameters
+        ----------
+        labels : (N, L) array_like
+            Raw labels.
+        zero_point : bool
+            Ask for a correction that is right as it stands.  False asks for its shape only: differences
+            between stars are calibrated though no reference star fixes a constant.
+
+        Returns
+        -------
+        (N, L) bool array
+            True inside the range the calibrators of a label span.
+        """
+        number = self.grid.index(self._points(labels))
+        cells = np.stack([entry.cells & (entry.zero_point or not zero_point) for entry in self.corrections], axis=1)
+        return np.asarray(cells[number] & (number >= 0)[:, None])
+
+    def report(self) -> CalibrationReport:
+        """Per label: counts, scatter before / after, held out, what is not constrained; ``print`` it."""
+        return self._report
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; floats survive exactly."""
+        return {
+            "format": FORMAT,
+            "label_names": list(self.label_names),
+            "basis": self.basis.to_dict(),
+            "grid": self.grid.to_dict(),
+            "corrections": [entry.to_dict() for entry in self.corrections],
+            "members": self.members.to_dict(),
+            "configuration": dict(self.configuration),
+            "report": self._report.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> CalibrationSolution:
+        """Inverse of `to_dict`: the same bytes come out.
+
+        Raises
+        ------
+        InputError
+            If the document is no calibration solution of a known format.
+        """
+        if document.get("format") != FORMAT:
+            raise InputError(f"this is no calibration solution: format is {document.get('format')!r}, not '{FORMAT}'")
+        grid = CellGrid.from_dict(document["grid"])
+        names = tuple(document["label_names"])
+        return cls(
+            label_names=names,
+            basis=SmoothBasis.from_dict(document["basis"]),
+            grid=grid,
+            corrections=tuple(LabelCorrection.from_dict(entry, grid.size) for entry in document["corrections"]),
+            members=Members.from_dict(document["members"], len(names)),
+            configuration=dict(document["configuration"]),
+            _report=CalibrationReport.from_dict(document["report"]),
+        )
+
+    @property
+    def _columns(self) -> list[int]:
+        return [self.label_names.index(name) for name in COORDINATES]
+
+    def _points(self, labels: Any) -> Floats:
+        raw = to_array(labels)
+        if raw.ndim != 2 or raw.shape[1] != len(self.label_names):
+            raise InputError(
+                f"labels must have shape (N, {len(self.label_names)}), one column for each label of the "
+                f"solution, not {raw.shape}"
+            )
+        return raw[:, self._columns]
+
+    def _evaluate(self, points: Floats, function: Callable[[Floats], Floats]) -> Floats:
+        result = np.empty((len(points), len(self.label_names)))
+        for start in range(0, len(points), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            result[block] = function(self.basis.functions(points[block]))
+        return result
+
+    def _propagated(self, points: Floats, sigma: Floats) -> Floats:
+        """(N, L) part of the error that comes from the errors (N, 3) of the coordinates."""
+        coefficients = np.stack([entry.coefficients for entry in self.corrections], axis=1)
+        step = 0.05 * COORDINATE_UNIT
+        variance = np.zeros((len(points), len(self.label_names)))
+        for axis in range(3):
+            shift = np.eye(3)[axis] * step
+            high = self._evaluate(points + shift, lambda functions: functions @ coefficients)
+            low = self._evaluate(points - shift, lambda functions: functions @ coefficients)
+            slope = (high - low) / (2 * step[axis])
+            # An unknown error of a coordinate adds nothing rather than hiding the rest.
+            variance += np.square(slope * np.nan_to_num(sigma[:, axis])[:, None])
+        return np.sqrt(variance)

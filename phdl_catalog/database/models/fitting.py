@@ -153,7 +153,7 @@ class FitChunk(Base):
         CheckConstraint(
             "cardinality(spectrum_ids) > 0 AND array_position(spectrum_ids, NULL) IS NULL", name="has_spectra"
         ),
-        CheckConstraint("attempt >= 0", name="attempt_positive"),
+        CheckConstraint("attempt >= 0 AND failures >= 0", name="attempt_positive"),
         CheckConstraint("parent_chunk_id < fit_chunk_id", name="parent_is_older"),
         finite("fit_seconds"),
         # What the dispatcher looks for: what nobody was told of, what nobody claimed, what lost its worker.
@@ -186,6 +186,11 @@ class FitChunk(Base):
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"), comment="Higher goes first")
     attempt: Mapped[int] = mapped_column(
         Integer, server_default=text("0"), comment="Times it was claimed; a writer must still own this number"
+    )
+    failures: Mapped[int] = mapped_column(
+        SmallInteger,
+        server_default=text("0"),
+        comment="Times it failed by its own fault; the second time it is split, or quarantined",
     )
     due_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="Not to be published before")
     published_at: Mapped[datetime | None] = mapped_column(comment="When the broker was last told of it")

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from phdl_catalog.database.roles import READER, READER_HABITS
 from phdl_catalog.errors import ServiceError
 from phdl_catalog.settings import Settings, get_settings
 
 #: Name of the database inside the embedded server, and of its owner.
 EMBEDDED_DATABASE = "phdl"
 EMBEDDED_OWNER = "phdl"
+
+
+def socket_url(socket_dir: Path, database: str = EMBEDDED_DATABASE, user: str = EMBEDDED_OWNER) -> str:
+    """libpq URL of a database behind a Unix socket."""
+    return f"postgresql://{user}@/{database}?host={quote(str(socket_dir), safe='')}"
 
 
 def database_url(settings: Settings | None = None) -> URL:
@@ -27,11 +37,8 @@ def database_url(settings: Settings | None = None) -> URL:
     """
     settings = settings or get_settings()
     if settings.database_url is not None:
-        url = make_url(settings.database_url.get_secret_value())
-    else:
-        host = quote(str(settings.socket_dir), safe="")
-        url = make_url(f"postgresql://{EMBEDDED_OWNER}@/{EMBEDDED_DATABASE}?host={host}")
-    return url.set(drivername="postgresql+psycopg")
+        return _psycopg(settings.database_url.get_secret_value())
+    return _psycopg(socket_url(settings.socket_dir))
 
 
 def connect(settings: Settings | None = None, *, pooled: bool = True) -> Engine:
@@ -50,9 +57,45 @@ def connect(settings: Settings | None = None, *, pooled: bool = True) -> Engine:
     Engine
         Its sessions speak UTC and are named in ``pg_stat_activity``.
     """
-    options: dict[str, object] = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
+    options = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
+    return _engine(database_url(settings), **options)
+
+
+def connect_reader(settings: Settings | None = None) -> Engine:
+    """An engine whose sessions are those of the read-only role.
+
+    ``PHDL_READER_URL``, or the embedded server's socket as the reader.  With ``PHDL_DATABASE_URL`` alone its
+    user becomes the reader after connecting: that guards against mistakes, not against malice, so a service
+    open to others sets ``PHDL_READER_URL``.
+    """
+    settings = settings or get_settings()
+    if settings.reader_url is not None:
+        engine = _engine(_psycopg(settings.reader_url.get_secret_value()), poolclass=NullPool)
+    elif settings.database_url is None:
+        engine = _engine(_psycopg(socket_url(settings.socket_dir, user=READER)), poolclass=NullPool)
+    else:
+        engine = connect(settings, pooled=False)
+        event.listen(engine, "connect", _become_reader)
+    return engine
+
+
+def _become_reader(connection: DBAPIConnection, record: object) -> None:
+    # The habits of a role (ALTER ROLE ... SET) come with a login only, not with SET ROLE.
+    cursor = connection.cursor()
+    for name, value in READER_HABITS.items():
+        cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+    cursor.execute(f"SET ROLE {READER}")
+    cursor.close()
+    connection.commit()
+
+
+def _psycopg(url: str) -> URL:
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+def _engine(url: URL, **options: Any) -> Engine:
     engine = create_engine(
-        database_url(settings),
+        url,
         connect_args={"application_name": "phdl", "connect_timeout": 10, "options": "-c TimeZone=UTC"},
         **options,
     )
@@ -60,15 +103,14 @@ def connect(settings: Settings | None = None, *, pooled: bool = True) -> Engine:
     return engine
 
 
-def _explain(context: object) -> None:
+def _explain(context: ExceptionContext) -> None:
     """A server that does not answer is our error, with what to do next."""
-    error = getattr(context, "original_exception", None)
-    if getattr(context, "connection", None) is None and getattr(context, "is_disconnect", False) is False:
-        first_line = str(error).strip().splitlines()[0] if error else "no answer"
+    if context.connection is None and isinstance(context.original_exception, psycopg.OperationalError):
+        first_line = str(context.original_exception).strip().splitlines()[0]
         raise ServiceError(
             f"the database does not answer: {first_line}; "
             "`phdl up` starts the embedded one, PHDL_DATABASE_URL names another"
-        ) from error
+        ) from context.original_exception
 
 
 @contextmanager

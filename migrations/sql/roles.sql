@@ -1,0 +1,36 @@
+-- What the roles may do; run after every upgrade.  The owner is whoever runs it.
+
+GRANT USAGE ON SCHEMA phdl, catalog TO phdl_worker, phdl_reader;
+
+-- The worker: reads what a fit needs; writes fits, chunks and events, and nothing else.
+REVOKE ALL ON ALL TABLES IN SCHEMA phdl FROM phdl_worker;
+GRANT SELECT ON phdl.data_release, phdl.spectrum, phdl.model_version, phdl.fit_run, phdl.fit_chunk, phdl.fit,
+    phdl.event, phdl.alembic_version TO phdl_worker;
+GRANT INSERT, UPDATE ON phdl.fit, phdl.fit_chunk TO phdl_worker;
+GRANT INSERT ON phdl.event TO phdl_worker;
+REVOKE ALL ON SCHEMA catalog FROM phdl_worker;
+
+-- The reader: the published catalogue and the views of labels.
+REVOKE ALL ON ALL TABLES IN SCHEMA phdl FROM phdl_reader;
+GRANT SELECT ON ALL TABLES IN SCHEMA catalog TO phdl_reader;
+ALTER DEFAULT PRIVILEGES IN SCHEMA catalog GRANT SELECT ON TABLES TO phdl_reader;
+GRANT SELECT ON phdl.label_long TO phdl_reader;
+DO $$
+DECLARE
+    view_name text;
+BEGIN
+    FOR view_name IN SELECT m.view_name FROM phdl.model_version m LOOP
+        EXECUTE format('GRANT SELECT ON phdl.%I TO phdl_reader', view_name);
+    END LOOP;
+END
+$$;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA phdl FROM PUBLIC;
+
+-- Temporary tables are for the worker's bulk writes; the reader makes none.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO phdl_worker', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO phdl_reader', current_database());
+END
+$$;

@@ -1,0 +1,289 @@
+"""Fitting spectra: from arrays of flux to labels, errors and flags."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from phdl_catalog.errors import InputError, ModelError
+from phdl_catalog.fitting.avoid import avoided
+from phdl_catalog.fitting.forward import ForwardModel, Model
+from phdl_catalog.fitting.judge import judge
+from phdl_catalog.fitting.kernel import REACH
+from phdl_catalog.fitting.noise import FloorBands, outlier_cost
+from phdl_catalog.fitting.objective import Objective, Observation
+from phdl_catalog.fitting.optimiser import Optimiser, Solution
+from phdl_catalog.fitting.options import FitOptions
+from phdl_catalog.fitting.prepare import PreparedSpectra, check_spectra, place, prepare_spectra
+from phdl_catalog.fitting.result import FitResult, FittedPixels
+from phdl_catalog.fitting.starts import coarse_directions, make_templates
+from phdl_catalog.fitting.uncertainty import uncertainty
+from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
+from phdl_catalog.spectra.continuum import ContinuumBasis
+from phdl_catalog.spectra.grid import PIXEL_VELOCITY, PixelGrid
+
+#: Stars worked on together: enough to fill matrix products, few enough for the cache of a processor.
+_BATCH_SIZE = {"cpu": 32, "cuda": 1024}
+
+
+class Fitter:
+    """Fits spectra with one model; worth keeping, because templates and bases are made only once.
+
+    Parameters
+    ----------
+    model : Model
+        An emulator, from `phdl_catalog.load_model`.
+    options : FitOptions, optional
+        Choices; the defaults are those of the catalogue.
+    device : str
+        ``cpu`` or ``cuda``, the model must be there too.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used for a fit.
+    """
+
+    def __init__(self, model: Model, options: FitOptions | None = None, device: str = "cpu") -> None:
+        self.model = model
+        self.options = options or FitOptions()
+        self.device = torch.device(device)
+        choice = self.options
+        self._forward = ForwardModel(model, self.device, choice.margin)
+        templates = make_templates(model, self._forward)
+        grid = self._forward.grid
+        self._search = VelocitySearch(
+            grid, templates, choice.largest_velocity, choice.knot_spacing, choice.arm_join
+        )
+        self._templates = templates
+        self._objective = Objective(
+            self._forward,
+            ContinuumBasis.on(grid, choice.knot_spacing, choice.arm_join, self.device),
+            FloorBands.on(grid, self.device),
+            choice.outlier,
+        )
+        self._optimiser = Optimiser(
+            self._objective,
+            coarse_directions(self._forward.label_names, self._forward.half_range),
+            fit_blur=choice.fit_line_width,
+            fit_floor=choice.fit_error_floor,
+            tolerance=choice.tolerance,
+        )
+        self._model_variance = self._read_model_error(model)
+
+    def _read_model_error(self, model: Model) -> Tensor:
+        """Squared error of the model at each pixel of the fit; 0 where the model states none."""
+        error = getattr(model, "pixel_error", None)
+        grid = self._forward.grid
+        if error is None:
+            return torch.zeros(grid.size, device=self.device)
+        values = np.asarray(error.cpu() if isinstance(error, Tensor) else error, dtype=np.float32)
+        if values.shape != (grid.size + 2 * REACH,) or not np.all(np.isfinite(values)):
+            raise ModelError(
+                f"the model's pixel_error has shape {values.shape}, or is not finite; "
+                f"it must be ({grid.size + 2 * REACH},)"
+            )
+        return torch.as_tensor(values[REACH:-REACH] ** 2, device=self.device)
+
+    def fit(
+        self,
+        wavelength: ArrayLike,
+        flux: ArrayLike,
+        ivar: ArrayLike,
+        mask: ArrayLike | None = None,
+        *,
+        keep_pixels: bool = False,
+    ) -> FitResult:
+        """Fit spectra; parameters, result and errors are those of `fit_spectra`."""
+        grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
+        leave_out = avoided(grid.wavelength, self.options.mask_telluric, self.options.mask_interstellar)
+        pixels = _no_pixels(grid, len(rows)) if keep_pixels else None
+        result = FitResult.empty(self._forward.label_names, len(rows), pixels)
+        batch = self.options.batch_size or _BATCH_SIZE.get(self.device.type, 32)
+        for start in range(0, len(rows), batch):
+            part = slice(start, start + batch)
+            spectra = prepare_spectra(
+                grid, rows[part], weights[part], bad if len(bad) == 1 else bad[part], leave_out
+            )
+            self._fit_batch(spectra, np.arange(start, start + len(spectra.flags)), result)
+        return result
+
+    def _fit_batch(self, spectra: PreparedSpectra, numbers: NDArray[np.int64], result: FitResult) -> None:
+        result.flags[numbers] = spectra.flags
+        result.snr[numbers] = spectra.snr
+        result.n_pixels[numbers] = spectra.n_pixels
+        good = np.flatnonzero(spectra.flags == 0)
+        if not len(good):
+            return
+        observed = self._search.observed_grid
+        flux = torch.from_numpy(place(spectra.flux[good], spectra.grid, observed)).to(self.device)
+        ivar = torch.from_numpy(place(spectra.ivar[good], spectra.grid, observed)).to(self.device)
+        with torch.no_grad():
+            alignment = self._search.search(flux, ivar)
+            observation = self._observe(flux, ivar, alignment)
+            start = self._forward.parameters(self._templates.labels[alignment.template])
+            start[:, -2] = alignment.fraction
+            solution = self._optimiser.run(observation, start)
+            part = self._result(spectra, good, observation, alignment, solution)
+        if result.pixels is not None:
+            part = replace(part, pixels=self._pixels(spectra, good, observation, alignment, solution))
+        result.put(numbers[good], part)
+
+    def _observe(self, flux: Tensor, ivar: Tensor, alignment: Alignment) -> Observation:
+        weight = self._search.aligned(ivar, alignment.pixels)
+        use = weight > 0
+        return Observation(
+            flux=self._search.aligned(flux, alignment.pixels),
+            variance=torch.where(use, 1.0 / weight.clamp_min(1e-12), torch.ones_like(weight)),
+            use=use.float(),
+            model_variance=self._model_variance,
+        )
+
+    def _result(
+        self,
+        spectra: PreparedSpectra,
+        good: NDArray[np.int64],
+        observation: Observation,
+        alignment: Alignment,
+        solution: Solution,
+    ) -> FitResult:
+        forward, point = self._forward, solution.point
+        fixed = torch.zeros(forward.n_labels + 2, dtype=torch.bool, device=self.device)
+        fixed[-1] = not self.options.fit_line_width
+        sigma = uncertainty(solution.curvature, fixed)
+        scale = forward.half_range
+        shift = alignment.pixels.double() + point.parameters[:, -2]
+        labels = forward.labels(point.parameters)
+        rv = velocity_of_shift(shift)
+        n_used = observation.use.sum(dim=1)
+        freedom = (n_used - forward.n_labels - 2 - self._objective.continuum.size).clamp_min(1.0)
+        curve2 = point.curve.square()
+        plain = point.residual / (observation.variance + observation.model_variance * curve2).sqrt()
+        cost = (observation.use * outlier_cost(plain, self.options.outlier)).sum(dim=1, dtype=torch.float64)
+        floor = self._objective.bands.spread(solution.floor2).sqrt()
+        part = FitResult.empty(forward.label_names, len(good))
+        n_labels = forward.n_labels
+        for target, values in (
+            (part.labels, labels),
+            (part.errors, sigma.errors[:, :n_labels] * scale),
+            (part.covariance, sigma.covariance[:, :n_labels, :n_labels] * scale[:, None] * scale),
+            (part.information, sigma.information[:, :n_labels]),
+            (part.rv, rv),
+            (part.e_rv, sigma.errors[:, -2] * PIXEL_VELOCITY * (1.0 + rv / 299792.458)),
+            (part.line_variance, point.parameters[:, -1]),
+            (part.e_line_variance, sigma.errors[:, -1]),
+            (part.error_floor, (floor * observation.use).sum(dim=1) / n_used.clamp_min(1.0)),
+            (part.chi2, cost / freedom),
+            (part.n_pixels, n_used),
+            (part.n_iterations, solution.evaluations),
+        ):
+            target[...] = values.cpu().numpy()
+        part.snr[:] = spectra.snr[good]
+        part.distance[:] = np.asarray(self.model.distance(part.labels), dtype=np.float64)
+        flags, label_flags = judge(
+            part,
+            bounds=(forward.bounds[:n_labels] * scale[:, None] + forward.middle[:, None]).cpu().numpy(),
+            label_range=forward.label_range,
+            options=self.options,
+            converged=solution.converged.cpu().numpy(),
+            unique_velocity=alignment.unique.cpu().numpy(),
+            shift=point.parameters[:, -2].cpu().numpy(),
+            model_pixels=forward.grid.size,
+        )
+        part.flags[:] = flags
+        part.label_flags[:] = label_flags
+        return part
+
+    def _pixels(
+        self,
+        spectra: PreparedSpectra,
+        good: NDArray[np.int64],
+        observation: Observation,
+        alignment: Alignment,
+        solution: Solution,
+    ) -> FittedPixels:
+        """Model, continuum, error and weight back on the pixels that were given."""
+        out = _no_pixels(spectra.grid, len(good))
+        point, first = solution.point, self._forward.grid.first
+        used = observation.use > 0
+        error = torch.where(used, point.total_variance.sqrt(), torch.full_like(point.curve, torch.nan))
+        arrays = {
+            "model": (point.state.flux, False),
+            "continuum": (point.curve, True),
+            "error": (error, True),
+            "weight": (point.weight * point.total_variance, False),
+        }
+        for name, (values, in_flux_units) in arrays.items():
+            rows = values.cpu().numpy()
+            for number, (row, pixels) in enumerate(zip(rows, alignment.pixels.cpu().tolist(), strict=True)):
+                source = PixelGrid(first + pixels, len(row))
+                start, stop = max(source.first, spectra.grid.first), min(source.stop, spectra.grid.stop)
+                factor = spectra.scale[good[number]] if in_flux_units else 1.0
+                getattr(out, name)[number, start - spectra.grid.first : stop - spectra.grid.first] = (
+                    row[start - source.first : stop - source.first] * factor
+                )
+        return out
+
+
+def _no_pixels(grid: PixelGrid, size: int) -> FittedPixels:
+    shape = (size, grid.size)
+    nan = [np.full(shape, np.nan, dtype=np.float32) for _ in range(3)]
+    return FittedPixels(grid.wavelength, *nan, np.zeros(shape, dtype=np.float32))
+
+
+def fit_spectra(
+    wavelength: ArrayLike,
+    flux: ArrayLike,
+    ivar: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    model: Model,
+    device: str = "cpu",
+    options: FitOptions | None = None,
+    keep_pixels: bool = False,
+) -> FitResult:
+    """Fit labels, velocity and line width to spectra.
+
+    Every spectrum gets a row: one that cannot be fitted has NaN and a flag that says why, never an exception.
+    A spectrum's result does not depend on the others that are given with it, up to rounding.
+
+    Parameters
+    ----------
+    wavelength : (P,) array_like
+        Vacuum wavelengths on the survey's grid, ``log10(wavelength) = k * 1e-4`` with integer k [Angstrom].
+    flux, ivar : (P,) or (N, P) array_like
+        Flux in any units, and its inverse variance; pixels with an `ivar` that is not positive are not used.
+    mask : (P,) or (N, P) array_like of bool, optional
+        True for a bad pixel.
+    model : Model
+        An emulator, from `phdl_catalog.load_model`.
+    device : str
+        ``cpu`` or ``cuda``.
+    options : FitOptions, optional
+        Choices; the defaults are those of the catalogue.
+    keep_pixels : bool
+        Whether to return the fitted model and continuum of each pixel as well.
+
+    Returns
+    -------
+    FitResult
+        N rows, also for a single spectrum (N = 1).
+
+    Raises
+    ------
+    InputError
+        If shapes do not belong together, or wavelengths are not on the grid.
+    ModelError
+        If the model cannot be used for a fit.
+
+    Notes
+    -----
+    `Fitter` does the same and keeps what belongs to the model between calls.
+    """
+    if model is None:
+        raise InputError("fit_spectra needs a model: model=load_model('default')")
+    return Fitter(model, options, device).fit(wavelength, flux, ivar, mask, keep_pixels=keep_pixels)

@@ -1,0 +1,208 @@
+"""The forward model: labels, velocity and line width in, spectrum and exact derivatives out.
+
+Parameters of a star are a vector of L + 2 numbers: the labels, each in units of half its training range from
+the middle of that range, then the sub-pixel shift [pixels] and the blur [square pixels] of
+`phdl_catalog.fitting.kernel`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from phdl_catalog.errors import ModelError
+from phdl_catalog.fitting.kernel import (
+    LARGEST_BLUR,
+    LARGEST_SHIFT,
+    REACH,
+    SMALLEST_BLUR,
+    FilterBank,
+    Filters,
+)
+from phdl_catalog.labels import get_label
+from phdl_catalog.spectra.grid import PixelGrid
+
+
+class CompiledModel(Protocol):
+    """The fast form of an emulator: a linear basis, and coefficients that are functions of the labels."""
+
+    @property
+    def basis(self) -> Tensor:
+        """(K + 1, P) spectra; the first one has the coefficient 1."""
+        ...
+
+    def coefficients(self, labels: Tensor) -> Tensor:
+        """(N, L) -> (N, K)."""
+        ...
+
+    def coefficients_and_jacobian(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, L) -> (N, K) and (N, K, L), per label unit."""
+        ...
+
+
+class Model(Protocol):
+    """What a fit needs to know of an emulator."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the L labels."""
+        ...
+
+    @property
+    def label_range(self) -> NDArray[np.float64]:
+        """(L, 2) range of the training grid."""
+        ...
+
+    @property
+    def wavelength(self) -> NDArray[np.float64]:
+        """(P,) vacuum wavelengths [Angstrom]."""
+        ...
+
+    @property
+    def resolution(self) -> float:
+        """Wavelength / FWHM of the line-spread function."""
+        ...
+
+    @property
+    def compiled(self) -> CompiledModel:
+        """The fast form."""
+        ...
+
+    def distance(self, labels: ArrayLike) -> NDArray[np.float64]:
+        """(N, L) -> (N,): 0 inside the training region, over 1 outside."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Model spectra of a batch, and what derivatives follow from.
+
+    Parameters
+    ----------
+    flux, by_shift, by_blur : (N, P) Tensor
+        Spectra, and their derivatives by shift and by blur, on the pixels of the fit.
+    coefficient_jacobian : (N, K, L) Tensor
+        Derivatives of the basis coefficients by the scaled labels.
+    filters : Filters
+        What moved and blurred the spectra.
+    """
+
+    flux: Tensor
+    by_shift: Tensor
+    by_blur: Tensor
+    coefficient_jacobian: Tensor
+    filters: Filters
+
+
+class ForwardModel:
+    """Spectra of a model on the pixels of a fit: the model's own, less `REACH` at either end.
+
+    Parameters
+    ----------
+    model : Model
+        The emulator.
+    device : str or torch.device
+        Where the work is done.
+    margin : float
+        How far labels may leave the training range, as a fraction of it.
+
+    Raises
+    ------
+    ModelError
+        If the model's pixels are not on the survey's grid or its face is incomplete.
+    """
+
+    def __init__(self, model: Model, device: str | torch.device = "cpu", margin: float = 0.05) -> None:
+        self.device = torch.device(device)
+        self.label_names = tuple(model.label_names)
+        self._compiled = model.compiled
+        self._basis = self._compiled.basis.to(self.device, torch.float32)
+        model_grid = PixelGrid.from_wavelength(model.wavelength)
+        if self._basis.shape[1] != model_grid.size:
+            raise ModelError(
+                f"the model has {model_grid.size} wavelengths but a basis of {tuple(self._basis.shape)}"
+            )
+        self.grid = PixelGrid(model_grid.first + REACH, model_grid.size - 2 * REACH)
+        self._bank = FilterBank(float(model.resolution), self.device)
+        self._set_ranges(np.asarray(model.label_range, dtype=np.float64), margin)
+
+    def _set_ranges(self, label_range: NDArray[np.float64], margin: float) -> None:
+        if label_range.shape != (len(self.label_names), 2):
+            raise ModelError(
+                f"the model has {len(self.label_names)} labels but label_range has shape {label_range.shape}"
+            )
+        self.label_range = label_range
+        width = label_range[:, 1] - label_range[:, 0]
+        physical = np.array([(get_label(name).lower, get_label(name).upper) for name in self.label_names])
+        lower = np.maximum(label_range[:, 0] - margin * width, physical[:, 0])
+        upper = np.minimum(label_range[:, 1] + margin * width, physical[:, 1])
+        self.middle = torch.as_tensor(label_range.mean(axis=1), device=self.device)
+        self.half_range = torch.as_tensor(width / 2.0, device=self.device)
+        extra = torch.tensor(
+            [[-LARGEST_SHIFT, LARGEST_SHIFT], [SMALLEST_BLUR, LARGEST_BLUR]], device=self.device
+        ).double()
+        bounds = torch.as_tensor(np.stack([lower, upper], axis=1), device=self.device)
+        bounds = (bounds - self.middle[:, None]) / self.half_range[:, None]
+        #: (L + 2, 2) bounds of the parameters.
+        self.bounds = torch.cat([bounds, extra])
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels L."""
+        return len(self.label_names)
+
+    def labels(self, parameters: Tensor) -> Tensor:
+        """Labels (N, L) in their units, of parameters (N, L + 2), float64."""
+        return parameters[:, : self.n_labels] * self.half_range + self.middle
+
+    def parameters(self, labels: Tensor) -> Tensor:
+        """Parameters (N, L + 2), float64, of labels (N, L), without shift and blur."""
+        scaled = (labels.double() - self.middle) / self.half_range
+        return torch.cat([scaled, scaled.new_zeros(len(scaled), 2)], dim=1)
+
+    def template(self, labels: Tensor) -> Tensor:
+        """Spectra (N, P) of labels (N, L), neither moved nor blurred."""
+        flux = self._compiled.coefficients(labels.float()) @ self._basis[1:] + self._basis[0]
+        return flux[:, REACH:-REACH]
+
+    def evaluate(self, parameters: Tensor) -> ModelState:
+        """Spectra and what their derivatives need, of parameters (N, L + 2)."""
+        labels = self.labels(parameters).float()
+        coefficients, jacobian = self._compiled.coefficients_and_jacobian(labels)
+        flux = torch.addmm(self._basis[0], coefficients, self._basis[1:])
+        filters = self._bank.filters(parameters[:, -2], parameters[:, -1])
+        moved, by_shift, by_blur = filters.apply(flux).unbind(1)
+        return ModelState(moved, by_shift, by_blur, jacobian * self.half_range.float(), filters)
+
+    def pull_back(self, state: ModelState, values: Tensor) -> Tensor:
+        """Sums of `values` (N, P) times the derivatives of the flux: (N, L + 2), without forming these."""
+        in_basis = state.filters.transpose(values) @ self._basis[1:].T
+        by_label = torch.bmm(in_basis.unsqueeze(1), state.coefficient_jacobian).squeeze(1)
+        others = torch.stack([(values * state.by_shift).sum(1), (values * state.by_blur).sum(1)], dim=1)
+        return torch.cat([by_label, others], dim=1).double()
+
+    def jacobian(self, state: ModelState, directions: Tensor | None = None) -> Tensor:
+        """Derivatives of the flux, row by row.
+
+        Parameters
+        ----------
+        state : ModelState
+            From `evaluate`.
+        directions : (D, L) Tensor, optional
+            Directions in the space of scaled labels; default: every label.
+
+        Returns
+        -------
+        (N, D + 2, P) Tensor
+            Derivatives by the labels (or along the directions), shift and blur.
+        """
+        in_basis = state.coefficient_jacobian.mT
+        if directions is not None:
+            in_basis = directions @ in_basis
+        rows = state.filters.apply_rows(in_basis @ self._basis[1:])
+        return torch.cat([rows, state.by_shift[:, None], state.by_blur[:, None]], dim=1)

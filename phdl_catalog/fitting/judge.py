@@ -1,0 +1,95 @@
+"""Deciding what is wrong with a fit: the rules behind every flag."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phdl_catalog.fitting.flags import FitFlag, LabelFlag
+from phdl_catalog.fitting.kernel import LARGEST_SHIFT
+from phdl_catalog.fitting.options import FitOptions
+from phdl_catalog.fitting.result import FitResult
+from phdl_catalog.fitting.uncertainty import LEAST_INFORMATION
+
+#: A label is at a bound if it is nearer to it than this fraction of its range.
+_AT_BOUND = 1e-3
+
+#: Velocity error over which a velocity is not believed [km/s].
+_LARGEST_VELOCITY_ERROR = 30.0
+
+#: How far the velocity may end from the peak of the search [pixels]: nearly at the end of what is allowed.
+_LARGEST_MOVE = 0.98 * LARGEST_SHIFT
+
+#: Reduced chi2 over which a fit without error floors is poor.
+_LARGEST_CHI2 = 10.0
+
+#: Labels that flag the whole fit when they are at a bound.
+_MAIN_LABELS = ("teff", "logg", "fe_h")
+
+
+def judge(
+    result: FitResult,
+    *,
+    bounds: NDArray[np.float64],
+    label_range: NDArray[np.float64],
+    options: FitOptions,
+    converged: NDArray[np.bool_],
+    unique_velocity: NDArray[np.bool_],
+    shift: NDArray[np.float64],
+    model_pixels: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Flags of N fits that have labels.
+
+    Parameters
+    ----------
+    result : FitResult
+        All but the flags.
+    bounds, label_range : (L, 2) float64
+        Bounds of the fit, and range of the training grid.
+    options : FitOptions
+        Limits.
+    converged, unique_velocity : (N,) bool
+        From the optimiser and from the velocity search.
+    shift : (N,) float64
+        How far the velocity moved during the fit [pixels].
+    model_pixels : int
+        Pixels that a complete spectrum has.
+
+    Returns
+    -------
+    flags : (N,) int64
+        Bits of `FitFlag`.
+    label_flags : (N, L) int32
+        Bits of `LabelFlag`.
+    """
+    width = label_range[:, 1] - label_range[:, 0]
+    low = result.labels <= bounds[:, 0] + _AT_BOUND * width
+    high = result.labels >= bounds[:, 1] - _AT_BOUND * width
+    at_bound = low | high
+    outside_range = (result.labels < label_range[:, 0]) | (result.labels > label_range[:, 1])
+    outside = result.distance > 1.0
+    unconstrained = result.information < LEAST_INFORMATION
+
+    label_flags = np.zeros(result.labels.shape, dtype=np.int32)
+    label_flags[at_bound] |= int(LabelFlag.AT_BOUND)
+    label_flags[outside_range | outside[:, None]] |= int(LabelFlag.OUTSIDE_GRID)
+    label_flags[unconstrained] |= int(LabelFlag.UNCONSTRAINED)
+
+    main = [index for index, name in enumerate(result.label_names) if name in _MAIN_LABELS]
+    if options.fit_error_floor:
+        poor = result.error_floor > options.largest_floor
+    else:
+        poor = result.chi2 > _LARGEST_CHI2
+    bad_velocity = ~unique_velocity | (np.abs(shift) > _LARGEST_MOVE) | (result.e_rv > _LARGEST_VELOCITY_ERROR)
+    flags = np.zeros(len(result), dtype=np.int64)
+    for flag, condition in (
+        (FitFlag.NOT_CONVERGED, ~converged),
+        (FitFlag.BAD_VELOCITY, bad_velocity),
+        (FitFlag.OUTSIDE_GRID, outside),
+        (FitFlag.POOR_FIT, poor),
+        (FitFlag.LOW_SNR, result.snr < options.low_snr),
+        (FitFlag.AT_BOUND, at_bound[:, main].any(axis=1)),
+        (FitFlag.MOSTLY_MASKED, result.n_pixels < model_pixels // 2),
+    ):
+        flags[condition] |= int(flag)
+    return flags, label_flags

@@ -1,0 +1,144 @@
+"""Moving and broadening a model spectrum: short filters, optimal for spectra of the model's resolution.
+
+A velocity shifts a spectrum along its log-wavelength grid, and a wider line-spread function blurs it; both
+act as one filter of `2 REACH + 1` taps.  The taps are those of the best linear predictor (kriging) of the
+moved and blurred spectrum for a signal with the power spectrum of lines at the model's resolution: at
+R = 1800, sampled with 2.4 pixels a resolution element, they are right to 1e-4 of the continuum, where cubic
+interpolation errs by 3e-3.  Observed pixels are never interpolated: filters act on models.
+
+The blur is the variance of a Gaussian in square pixels, and may be slightly negative: a spectrograph that is
+sharper than the model's resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv1d, conv_transpose1d
+
+from phdl_catalog.spectra.grid import LOG10_STEP
+
+#: Taps to either side of the centre [pixels].
+REACH = 8
+
+#: Largest shift a filter is made for [pixels]; whole pixels are moved by re-indexing the data.
+LARGEST_SHIFT = 1.5
+
+#: Smallest and largest blur [square pixels]: from R = 2290 to R = 1055 for a model of R = 1800.
+SMALLEST_BLUR, LARGEST_BLUR = -0.4, 2.0
+
+#: White noise in the assumed power spectrum, relative to its peak: keeps the taps small.
+_WHITE = 1e-6
+
+#: Extra power at frequency zero: makes the taps add up to one.
+_CONSTANT = 10.0
+
+
+def resolution_variance(resolution: float) -> float:
+    """Variance of the line-spread function of a resolution (wavelength / FWHM) [square pixels]."""
+    sigma = 1.0 / (resolution * math.sqrt(8.0 * math.log(2.0)) * math.log(10.0) * LOG10_STEP)
+    return sigma**2
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Filters of a batch of stars.
+
+    Parameters
+    ----------
+    taps : (N, 3, 2 REACH + 1) Tensor
+        The filter, and its derivatives by shift and by blur, float32.
+    """
+
+    taps: Tensor
+
+    def apply(self, spectra: Tensor) -> Tensor:
+        """Moved and blurred spectra, and their derivatives by shift and by blur.
+
+        Parameters
+        ----------
+        spectra : (N, P + 2 REACH) Tensor
+
+        Returns
+        -------
+        (N, 3, P) Tensor
+        """
+        size = len(spectra)
+        weight = self.taps.reshape(size * 3, 1, -1)
+        return conv1d(spectra.unsqueeze(0), weight, groups=size).reshape(size, 3, -1)
+
+    def apply_rows(self, rows: Tensor) -> Tensor:
+        """Move and blur R spectra of each star with the star's filter.
+
+        Parameters
+        ----------
+        rows : (N, R, P + 2 REACH) Tensor
+
+        Returns
+        -------
+        (N, R, P) Tensor
+        """
+        pixels = rows.shape[-1] - 2 * REACH
+        taps = self.taps[:, 0, :, None, None]
+        out = rows[..., :pixels] * taps[:, 0]
+        for tap in range(1, 2 * REACH + 1):
+            out.addcmul_(rows[..., tap : tap + pixels], taps[:, tap])
+        return out
+
+    def transpose(self, values: Tensor) -> Tensor:
+        """The transposed filter: from observed pixels (N, P) back to model pixels (N, P + 2 REACH)."""
+        size = len(values)
+        weight = self.taps[:, :1].reshape(size, 1, -1)
+        return conv_transpose1d(values.unsqueeze(0), weight, groups=size).squeeze(0)
+
+
+class FilterBank:
+    """Makes filters for any shift and blur.
+
+    Parameters
+    ----------
+    resolution : float
+        Of the spectra to be filtered.
+    device : str or torch.device
+        Where the tensors live.
+    """
+
+    def __init__(self, resolution: float, device: str | torch.device = "cpu") -> None:
+        nodes, weights = np.polynomial.legendre.leggauss(48)
+        frequency = (nodes + 1.0) / 4.0  # cycles per pixel, 0 to Nyquist
+        transfer = np.exp(-4.0 * np.pi**2 * frequency**2 * resolution_variance(resolution))
+        power = (transfer + _WHITE) * weights / 2.0
+        offsets = np.arange(-REACH, REACH + 1)
+        lag = offsets[:, None] - offsets
+        covariance = np.cos(2.0 * np.pi * lag[..., None] * frequency) @ power + _CONSTANT
+        self._inverse = torch.as_tensor(np.linalg.inv(covariance), device=device)
+        self._frequency = torch.as_tensor(2.0 * np.pi * frequency, device=device)
+        self._power = torch.as_tensor(power, device=device)
+        self._offsets = torch.as_tensor(offsets, dtype=torch.float64, device=device)
+
+    def filters(self, shift: Tensor, blur: Tensor) -> Filters:
+        """Filters that move spectra redward by `shift` pixels and blur them by `blur`.
+
+        Parameters
+        ----------
+        shift : (N,) Tensor
+            Within `LARGEST_SHIFT` [pixels].
+        blur : (N,) Tensor
+            Between `SMALLEST_BLUR` and `LARGEST_BLUR` [square pixels].
+        """
+        phase = (self._offsets + shift.double()[:, None])[..., None] * self._frequency
+        damped = self._power * torch.exp(-0.5 * self._frequency**2 * blur.double()[:, None, None])
+        cosine = torch.cos(phase) * damped
+        right = torch.stack(
+            [
+                cosine.sum(-1) + _CONSTANT,
+                -(torch.sin(phase) * damped * self._frequency).sum(-1),
+                (-0.5 * self._frequency**2 * cosine).sum(-1),
+            ],
+            dim=1,
+        )
+        return Filters((right @ self._inverse).float())

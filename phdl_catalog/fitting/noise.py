@@ -1,0 +1,95 @@
+"""The noise of a pixel: the survey's inverse variance, outliers, and an error floor where chi2 asks for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phdl_catalog.spectra.grid import PixelGrid
+
+#: Limits of the bands that have an error floor of their own [Angstrom].  Line lists are worst in the blue.
+FLOOR_BANDS = (0.0, 4100.0, 4500.0, 5000.0, 5700.0, 6600.0, 7700.0, np.inf)
+
+#: Steps of the search for the error floor; each halves the logarithmic interval.
+_FLOOR_STEPS = 14
+
+#: Smallest and largest error floor that is searched for, squared.
+_SMALLEST_FLOOR2, _LARGEST_FLOOR2 = 1e-7, 0.25
+
+
+def outlier_weight(deviation: Tensor, limit: float) -> Tensor:
+    """Factor on the weight of pixels that deviate by `deviation` sigma, of any shape.
+
+    1 up to `limit`, and ``(limit / deviation)**2`` beyond: the pull of a cosmic ray falls with its height.
+    """
+    return (limit / deviation.abs().clamp_min(limit)).square()
+
+
+def outlier_cost(deviation: Tensor, limit: float) -> Tensor:
+    """The contribution to chi2 whose derivative gives `outlier_weight`: quadratic, then logarithmic."""
+    size = deviation.abs()
+    beyond = size.clamp_min(limit)
+    return size.clamp_max(limit).square() + 2.0 * limit**2 * torch.log(beyond / limit)
+
+
+@dataclass(frozen=True)
+class FloorBands:
+    """Bands of wavelength, each with an error floor of its own.
+
+    Parameters
+    ----------
+    member : (M, P) Tensor
+        1 where a pixel is in a band, float32.
+    """
+
+    member: Tensor
+
+    @classmethod
+    def on(cls, grid: PixelGrid, device: str | torch.device = "cpu") -> FloorBands:
+        """Bands of `FLOOR_BANDS` that have pixels on the grid."""
+        band = np.digitize(grid.wavelength, FLOOR_BANDS[1:-1])
+        member = (band == np.unique(band)[:, None]).astype(np.float32)
+        return cls(torch.as_tensor(member, device=device))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value per pixel (N, P) of one value per band (N, M)."""
+        return values.to(self.member.dtype) @ self.member
+
+    def fit(self, residual2: Tensor, variance: Tensor, continuum2: Tensor, use: Tensor, limit: float) -> Tensor:
+        """Squared error floors that bring chi2 of each band to its expectation.
+
+        A band whose chi2 is within three standard deviations of what pure noise gives has the floor 0: noise
+        alone never gets one.
+
+        Parameters
+        ----------
+        residual2, variance, continuum2 : (N, P) Tensor
+            Squared residuals, variances of the noise and squared pseudo-continua.
+        use : (N, P) Tensor
+            1 where a pixel takes part.
+        limit : float
+            Deviations are clipped here [sigma], so that outliers make no floor.
+
+        Returns
+        -------
+        (N, M) Tensor
+            Squared error floors as a fraction of the continuum, float32.
+        """
+        number = use @ self.member.T
+
+        def excess(floor2: Tensor) -> Tensor:
+            deviation2 = residual2 / (variance + self.spread(floor2) * continuum2)
+            return (use * deviation2.clamp_max(limit**2)) @ self.member.T - number
+
+        lower = torch.full_like(number, float(np.log(_SMALLEST_FLOOR2)))
+        upper = torch.full_like(number, float(np.log(_LARGEST_FLOOR2)))
+        for _ in range(_FLOOR_STEPS):
+            middle = (lower + upper) / 2.0
+            positive = excess(middle.exp()) > 0
+            lower = torch.where(positive, middle, lower)
+            upper = torch.where(positive, upper, middle)
+        wanted = excess(torch.zeros_like(number)) > 3.0 * (2.0 * number).sqrt()
+        return torch.where(wanted, upper.exp(), torch.zeros_like(number))

@@ -1,0 +1,128 @@
+"""Where fits start: template spectra that span the training region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phdl_catalog.fitting.forward import ForwardModel, Model
+
+#: Distance of templates in effective temperature [K], gravity and [Fe/H].
+_STEPS = {"teff": 250.0, "logg": 0.5, "fe_h": 0.5}
+
+#: Values of the microturbulence that are tried for each template, as fractions of its range: grids follow a
+#: relation with temperature and gravity, and the value nearest to it is taken.
+_V_MICRO_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+#: Alpha elements, enhanced in metal-poor stars.
+_ALPHA = ("o_fe", "mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
+
+#: Enhancement of alpha elements, and [Fe/H] under which stars have it.
+_ALPHA_ENHANCEMENT, _METAL_POOR = 0.3, -0.7
+
+#: Number of templates that a velocity is searched with.
+_VELOCITY_TEMPLATES = 12
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Template spectra on the pixels of a fit.
+
+    Parameters
+    ----------
+    labels : (T, L) Tensor
+        Their labels, float64.
+    flux : (T, P) Tensor
+        Normalised flux, float32.
+    velocity_rows : (V,) Tensor
+        Rows of the few, far from each other, that are enough for a velocity.
+    """
+
+    labels: Tensor
+    flux: Tensor
+    velocity_rows: Tensor
+
+
+def _axis(lower: float, upper: float, step: float) -> NDArray[np.float64]:
+    number = max(2, round((upper - lower) / step))
+    edges = np.linspace(lower, upper, number + 1)
+    return (edges[:-1] + edges[1:]) / 2.0
+
+
+def template_labels(model: Model) -> NDArray[np.float64]:
+    """Labels (T, L) of templates: a lattice in teff, logg and [Fe/H] inside the model's training region.
+
+    Abundances are solar, alpha elements enhanced in metal-poor stars; other labels are in the middle of
+    their range, the microturbulence where the model's `distance` is smallest.
+    """
+    names = list(model.label_names)
+    ranges = np.asarray(model.label_range, dtype=np.float64)
+    axes = [_axis(*ranges[names.index(name)], step) for name, step in _STEPS.items() if name in names]
+    columns = [names.index(name) for name in _STEPS if name in names]
+    lattice = np.array(list(product(*axes)))
+    base = np.where([name.endswith("_fe") for name in names], 0.0, ranges.mean(axis=1))
+    labels = np.tile(np.clip(base, ranges[:, 0], ranges[:, 1]), (len(lattice), 1))
+    labels[:, columns] = lattice
+    if "fe_h" in names:
+        poor = labels[:, names.index("fe_h")] < _METAL_POOR
+        for name in _ALPHA:
+            if name in names:
+                column = names.index(name)
+                labels[poor, column] = np.clip(_ALPHA_ENHANCEMENT, *ranges[column])
+    if "v_micro" not in names:
+        distance = np.asarray(model.distance(labels))
+    else:
+        column = names.index("v_micro")
+        values = ranges[column, 0] + np.ptp(ranges[column]) * np.array(_V_MICRO_FRACTIONS)
+        tried = np.repeat(labels[None], len(values), axis=0)
+        tried[:, :, column] = values[:, None]
+        distances = np.stack([np.asarray(model.distance(rows)) for rows in tried])
+        best = distances.argmin(axis=0)
+        labels = tried[best, np.arange(len(labels))]
+        distance = distances.min(axis=0)
+    inside = distance <= 1.0
+    return labels[inside] if inside.any() else labels
+
+
+def _spread_out(labels: NDArray[np.float64], number: int) -> NDArray[np.int64]:
+    """Rows far from each other: each next one is the farthest from those taken (Gonzalez 1985)."""
+    width = np.ptp(labels, axis=0)
+    scaled = (labels - labels.mean(axis=0)) / np.where(width > 0, width, 1.0)
+    rows = [int(np.square(scaled).sum(axis=1).argmin())]
+    nearest = np.full(len(labels), np.inf)
+    while len(rows) < min(number, len(labels)):
+        nearest = np.minimum(nearest, np.square(scaled - scaled[rows[-1]]).sum(axis=1))
+        rows.append(int(nearest.argmax()))
+    return np.array(rows)
+
+
+def make_templates(model: Model, forward: ForwardModel) -> Templates:
+    """Compute the templates of a model."""
+    labels = template_labels(model)
+    tensor = torch.as_tensor(labels, device=forward.device)
+    return Templates(
+        labels=tensor,
+        flux=forward.template(tensor),
+        velocity_rows=torch.as_tensor(_spread_out(labels, _VELOCITY_TEMPLATES), device=forward.device),
+    )
+
+
+def coarse_directions(label_names: tuple[str, ...], half_range: Tensor) -> Tensor:
+    """Directions (D, L) in scaled labels of a first, coarse fit.
+
+    Temperature, gravity, [Fe/H] and carbon one by one, alpha elements together; in scaled labels.
+    """
+    groups = [["teff"], ["logg"], ["fe_h"], ["c_fe"], [name for name in _ALPHA if name in label_names]]
+    rows = []
+    for group in groups:
+        columns = [label_names.index(name) for name in group if name in label_names]
+        if columns:
+            row = torch.zeros(len(label_names), dtype=torch.float64, device=half_range.device)
+            row[columns] = 1.0 / half_range[columns]
+            rows.append(row / row.max())
+    return torch.stack(rows).float()

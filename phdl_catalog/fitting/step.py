@@ -1,0 +1,62 @@
+"""One step of a bounded Gauss-Newton fit, for a batch of stars at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Times that parameters which would leave their bounds are put on them, and the others solved for again.
+_PASSES = 3
+
+#: Added to the diagonal of the scaled curvature: keeps directions without any information at rest.
+_RIDGE = 1e-9
+
+
+def bounded_step(
+    gradient: Tensor, curvature: Tensor, damping: Tensor, lower: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Minimise the quadratic model of the cost inside a box.
+
+    Parameters whose unbounded optimum is outside the box are put on its face and the others solved for again
+    (a primal active-set method of a fixed number of passes); a parameter on a face leaves it as soon as the
+    gradient points inside, because each call begins with all of them free.
+
+    Parameters
+    ----------
+    gradient : (N, D) Tensor
+        Of half the cost, float64.
+    curvature : (N, D, D) Tensor
+        Half the second derivatives, float64, positive semi-definite.
+    damping : (N,) Tensor
+        Levenberg-Marquardt damping, relative to the diagonal of the curvature.
+    lower, upper : (N, D) Tensor
+        Largest steps down (not positive) and up (not negative); where both are 0 a parameter is fixed.
+
+    Returns
+    -------
+    step : (N, D) Tensor
+        Inside the box.
+    length : (N,) Tensor
+        Length of the step in units of the error ellipsoid.
+    """
+    diagonal = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30)
+    scale = diagonal.rsqrt()
+    matrix = curvature * scale[:, :, None] * scale[:, None, :]
+    matrix = matrix + torch.diag_embed((damping[:, None] + _RIDGE).expand_as(scale))
+    right = -gradient * scale
+    low, high = lower / scale, upper / scale
+
+    held = torch.zeros_like(right, dtype=torch.bool)
+    step = torch.zeros_like(right)
+    identity = torch.eye(right.shape[1], dtype=matrix.dtype, device=matrix.device)
+    for _ in range(_PASSES):
+        free = (~held).to(matrix.dtype)
+        reduced = matrix * free[:, :, None] * free[:, None, :] + identity * (1.0 - free)[:, :, None]
+        on_face = torch.where(held, step, torch.zeros_like(step))
+        target = torch.where(held, step, right - torch.einsum("nij,nj->ni", matrix, on_face))
+        factor, _ = torch.linalg.cholesky_ex(reduced)
+        solution = torch.cholesky_solve(target.unsqueeze(-1), factor).squeeze(-1)
+        step = torch.minimum(torch.maximum(solution, low), high)
+        held = held | (solution <= low) | (solution >= high)
+    length = torch.einsum("ni,nij,nj->n", step, matrix, step).clamp_min(0.0).sqrt()
+    return step * scale, length

@@ -26,9 +26,9 @@ PAIR, REFERENCE = 0, 1
 #: in dex; length scales in units of `basis.COORDINATE_UNIT`.  They only matter where the calibrators say little.
 _SCALE_PRIORS = {
     "linear": (0.10, 1.0),
-    "surface": (0.08, 0.8),
-    "scale_teff": (1.8, 0.5),
-    "scale_logg": (1.4, 0.5),
+    "surface": (0.10, 0.5),
+    "scale_teff": (1.1, 0.4),
+    "scale_logg": (0.7, 0.4),
     "metallicity": (0.03, 1.0),
     "interaction": (0.03, 1.0),
     "pair_scatter": (0.02, 0.7),
@@ -136,6 +136,10 @@ class Posterior:
     precision: Floats
 
 
+def _limits() -> tuple[list[float], list[float]]:
+    return [low for low, _ in _BOUNDS], [high for _, high in _BOUNDS]
+
+
 def _vector(scales: Scales) -> Floats:
     fields = [getattr(scales.smoothness, name) for name in SMOOTHNESS_FIELDS]
     return np.log([*fields, *scales.scatter])
@@ -224,14 +228,68 @@ def learn(
     Scales
         With new smoothness and intrinsic scatters.
     """
-    count = len(SMOOTHNESS_FIELDS)
+    evidence = _Evidence(basis, equations, scales, bad, survey_precision)
+    start = np.clip(_vector(scales), *_limits())
+    found = minimize(evidence, start, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options={"maxiter": steps})
+    return _scales(found.x, scales)
 
-    def objective(vector: Floats) -> tuple[float, Floats]:
-        trial = _scales(vector, scales)
-        variance, by_scale = basis.prior(trial.smoothness)
+
+def marginalise(
+    basis: SmoothBasis,
+    equations: Equations,
+    scales: Scales,
+    bad: Floats,
+    survey_precision: Floats,
+    posterior: Posterior,
+) -> Posterior:
+    """Add to a posterior what it owes to the uncertainty of the learned scales.
+
+    Every scale is moved by its own one sigma up and down; how far the coefficients follow, and how their
+    covariance changes on average, is added to the covariance.
+
+    Parameters
+    ----------
+    basis, equations, scales, bad, survey_precision
+        As for `solve`.
+    posterior : Posterior
+        The posterior for exactly these scales.
+    """
+    evidence = _Evidence(basis, equations, scales, bad, survey_precision)
+    center = np.clip(_vector(scales), *_limits())
+    extra = np.zeros_like(posterior.covariance)
+    for number in range(center.size):
+        axis = np.eye(center.size)[number]
+        step = 0.1
+        curvature = (evidence(center + step * axis)[1] - evidence(center - step * axis)[1])[number] / (2 * step)
+        # The prior of the scales bounds the curvature from below.
+        sigma = 1 / np.sqrt(max(curvature, 1 / _WIDTH[number] ** 2))
+        for sign in (-1, 1):
+            vector = np.clip(center + sign * sigma * axis, *_limits())
+            moved = solve(basis, equations, _scales(vector, scales), bad, survey_precision)
+            shift = moved.mean - posterior.mean
+            extra += 0.5 * (np.outer(shift, shift) + moved.covariance - posterior.covariance)
+    covariance = posterior.covariance + extra
+    value, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+    positive = vectors * np.clip(value, 0, None)
+    return replace(posterior, covariance=positive @ vectors.T)
+
+
+class _Evidence:
+    """Minus the logarithm of the marginal likelihood and prior of the scales, and its gradient."""
+
+    def __init__(
+        self, basis: SmoothBasis, equations: Equations, scales: Scales, bad: Floats, survey_precision: Floats
+    ) -> None:
+        self.basis, self.equations, self.scales = basis, equations, scales
+        self.bad, self.survey_precision = bad, survey_precision
+
+    def __call__(self, vector: Floats) -> tuple[float, Floats]:
+        bad, equations, count = self.bad, self.equations, len(SMOOTHNESS_FIELDS)
+        trial = _scales(vector, self.scales)
+        variance, by_scale = self.basis.prior(trial.smoothness)
         inlier, outlier = trial.inlier_variance(equations), trial.outlier_variance(equations)
         precision = (1 - bad) / inlier + bad / outlier
-        posterior, log_determinant = _posterior(equations, precision, variance, survey_precision)
+        posterior, log_determinant = _posterior(equations, precision, variance, self.survey_precision)
         logarithms = (1 - bad) * np.log(inlier) + bad * np.log(outlier)
         penalty = (vector - _MEDIAN) / _WIDTH
         value = 0.5 * (
@@ -250,10 +308,6 @@ def learn(
             chosen = equations.kind == kind
             gradient[count + kind] += 2 * trial.scatter[kind] ** 2 * float(by_variance[chosen].sum())
         return value, gradient
-
-    start = np.clip(_vector(scales), [low for low, _ in _BOUNDS], [high for _, high in _BOUNDS])
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options={"maxiter": steps})
-    return _scales(found.x, scales)
 
 
 def outlier_evidence(equations: Equations, scales: Scales, posterior: Posterior) -> Floats:

@@ -25,6 +25,7 @@ from phdl_catalog.calibration.inference import (
     Scales,
     learn,
     learn_outliers,
+    marginalise,
     outlier_evidence,
     solve,
 )
@@ -38,7 +39,7 @@ _ROUNDS = 6
 _STEPS = (0, 25, 10, 8, 8, 8)
 
 #: Evidence of one label for or against one calibrator is limited to this, so that none decides alone.
-_MOST_EVIDENCE = 6.0
+_MOST_EVIDENCE = 15.0
 _LEAST_EVIDENCE = -2.0
 
 #: A survey whose zero-point is fixed: prior variance [dex^2].
@@ -235,6 +236,10 @@ def solve_jointly(
                     basis, problem.equations, problem.scales, bad, precision, steps=_STEPS[number]
                 )
             problem.posterior = solve(basis, problem.equations, problem.scales, bad, precision)
+            if number == _ROUNDS - 1:
+                problem.posterior = marginalise(
+                    basis, problem.equations, problem.scales, bad, precision, problem.posterior
+                )
         if number < _ROUNDS - 1:
             _recognise_bad(calibrators, state)
             _learn_survey_spread(calibrators, state)

@@ -80,7 +80,9 @@ def judge(
         poor = result.error_floor > options.largest_floor
     else:
         poor = result.chi2 > _LARGEST_CHI2
-    bad_velocity = ~unique_velocity | (np.abs(shift) > _LARGEST_MOVE) | (result.e_rv > _LARGEST_VELOCITY_ERROR)
+    bad_velocity = (
+        ~unique_velocity | (np.abs(shift) > _LARGEST_MOVE) | (result.e_rv > _LARGEST_VELOCITY_ERROR)
+    )
     flags = np.zeros(len(result), dtype=np.int64)
     for flag, condition in (
         (FitFlag.NOT_CONVERGED, ~converged),

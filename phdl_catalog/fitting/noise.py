@@ -58,7 +58,9 @@ class FloorBands:
         """One value per pixel (N, P) of one value per band (N, M)."""
         return values.to(self.member.dtype) @ self.member
 
-    def fit(self, residual2: Tensor, variance: Tensor, continuum2: Tensor, use: Tensor, limit: float) -> Tensor:
+    def fit(
+        self, residual2: Tensor, variance: Tensor, continuum2: Tensor, use: Tensor, limit: float
+    ) -> Tensor:
         """Squared error floors that bring chi2 of each band to its expectation.
 
         A band whose chi2 is within three standard deviations of what pure noise gives has the floor 0: noise

@@ -46,9 +46,7 @@ class Observation:
 
     def rows(self, index: Tensor) -> Observation:
         """The observation of some of the stars."""
-        return replace(
-            self, flux=self.flux[index], variance=self.variance[index], use=self.use[index]
-        )
+        return replace(self, flux=self.flux[index], variance=self.variance[index], use=self.use[index])
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,12 @@ class Objective:
         return self.evaluate(observation, parameters, floor2, guess.weight, guess.curve)
 
     def evaluate(
-        self, observation: Observation, parameters: Tensor, floor2: Tensor, weight: Tensor, curve: Tensor | None
+        self,
+        observation: Observation,
+        parameters: Tensor,
+        floor2: Tensor,
+        weight: Tensor,
+        curve: Tensor | None,
     ) -> Point:
         """Cost and gradient at `parameters`.
 

@@ -1,27 +1,34 @@
 """The optimiser: Levenberg-Marquardt with exact gradients and a curvature that is renewed now and then.
 
 A gradient costs about as much as a spectrum, a curvature some thirty times as much, and near the solution the
-curvature hardly changes.  So a *round* is: find the error floors, form the curvature, then take a few steps
-with a fresh gradient each.  Where the steps end does not depend on the curvature, only how fast they get
-there.  Within a round nothing is copied between device and host; between rounds the stars that have converged
-are put aside.
+curvature hardly changes.  So the curvature is formed twice, and improved by what each step shows; all other
+work is gradients.  Where the steps end does not depend on the curvature, only how fast they get there.
+
+Steps come in rounds of a few.  Within a round nothing is copied between device and host; between rounds the
+stars that have converged are put aside.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from phdl_catalog.fitting.objective import Objective, Observation, Point
-from phdl_catalog.fitting.step import bounded_step
+from phdl_catalog.fitting.step import bounded_step, secant_update
 
 #: Steps along a few directions before all labels are free.
 _COARSE_STEPS = 3
 
-#: Steps of one round, and largest number of rounds.
-_ROUND_STEPS, _ROUNDS = 3, 8
+#: Times that error floors and curvature are found for all labels.
+_RENEWALS = 2
+
+#: Steps of one round, and largest number of rounds after those that follow the renewals.
+_ROUND_STEPS, _ROUNDS = 3, 12
+
+#: Evaluations before those rounds.
+_FIRST_EVALUATIONS = 2 + _COARSE_STEPS + _RENEWALS * (2 + _ROUND_STEPS)
 
 #: Longest step of the coarse fit, in scaled parameters.
 _LONGEST_COARSE_STEP = 0.5
@@ -59,29 +66,72 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """What is kept of a trial while stepping; shapes as in `Point`."""
+class _Memory:
+    """What is kept from step to step; the first five as in `Point`.
+
+    Parameters
+    ----------
+    curvature : (N, D, D) Tensor
+        Gauss-Newton, with what the steps taught.
+    damping : (N,) Tensor
+        Of Levenberg and Marquardt.
+    length : (N,) Tensor
+        Of the last step, in units of the error; infinite if it was rejected.
+    """
 
     parameters: Tensor
     cost: Tensor
     gradient: Tensor
     weight: Tensor
     curve: Tensor
+    curvature: Tensor
+    damping: Tensor
+    length: Tensor
 
     @classmethod
-    def of(cls, point: Point) -> _Trial:
-        return cls(point.parameters, point.cost, point.gradient, point.weight, point.curve)
-
-    def better_of(self, other: _Trial, accept: Tensor) -> _Trial:
-        """Row by row, `other` where `accept` holds."""
-        column = accept[:, None]
-        return _Trial(
-            torch.where(column, other.parameters, self.parameters),
-            torch.where(accept, other.cost, self.cost),
-            torch.where(column, other.gradient, self.gradient),
-            torch.where(column, other.weight, self.weight),
-            torch.where(column, other.curve, self.curve),
+    def of(cls, point: Point, curvature: Tensor) -> _Memory:
+        return cls(
+            point.parameters,
+            point.cost,
+            point.gradient,
+            point.weight,
+            point.curve,
+            curvature,
+            damping=torch.zeros_like(point.cost),
+            length=torch.full_like(point.cost, torch.inf),
         )
+
+    def moved(
+        self, point: Point, accept: Tensor, curvature: Tensor, damping: Tensor, length: Tensor
+    ) -> _Memory:
+        """The memory after a step, which some stars take and others do not."""
+        column = accept[:, None]
+        return _Memory(
+            torch.where(column, point.parameters, self.parameters),
+            torch.where(accept, point.cost, self.cost),
+            torch.where(column, point.gradient, self.gradient),
+            torch.where(column, point.weight, self.weight),
+            torch.where(column, point.curve, self.curve),
+            curvature,
+            damping,
+            length,
+        )
+
+    def _tensors(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def rows(self, index: Tensor) -> _Memory:
+        """The memory of some of the stars."""
+        return _Memory(*(tensor[index] for tensor in self._tensors()))
+
+    def put(self, index: Tensor, part: _Memory) -> None:
+        """Overwrite the memory of some of the stars."""
+        for tensor, values in zip(self._tensors(), part._tensors(), strict=True):
+            tensor[index] = values
+
+    def copy(self) -> _Memory:
+        """A copy that `put` may write to."""
+        return _Memory(*(tensor.clone() for tensor in self._tensors()))
 
 
 class Optimiser:
@@ -123,30 +173,23 @@ class Optimiser:
         start : (N, L + 2) Tensor
             Parameters to begin with.
         """
-        trial, floor2 = self._coarse(observation, torch.clamp(start, self._lower, self._upper))
-        size, n_parameters = start.shape
-        parameters, weight, curve = trial.parameters.clone(), trial.weight.clone(), trial.curve.clone()
-        curvature = start.new_zeros(size, n_parameters, n_parameters)
-        converged = torch.zeros(size, dtype=torch.bool, device=start.device)
-        evaluations = torch.full((size,), 2 + _COARSE_STEPS, device=start.device)
-        active = torch.arange(size, device=start.device)
-        for number in range(_ROUNDS):
-            part = observation.rows(active)
-            done, floor, trial, matrix = self._round(
-                part, parameters[active], floor2[active], weight[active], curve[active]
-            )
-            parameters[active], weight[active], curve[active] = trial.parameters, trial.weight, trial.curve
-            floor2[active], curvature[active] = floor, matrix
-            evaluations[active] += 1 + _ROUND_STEPS
-            if number > 0:  # in the first round the error floors are those of a coarse fit
-                converged[active] = done
-                active = active[~done]
+        memory, floor2 = self._coarse(observation, torch.clamp(start, self._lower, self._upper))
+        for _ in range(_RENEWALS):
+            memory, floor2, fisher = self._renew(observation, memory, floor2)
+            memory = self._steps(observation, memory, floor2)
+        memory = memory.copy()
+        evaluations = torch.full((len(start),), _FIRST_EVALUATIONS, device=start.device)
+        for _ in range(_ROUNDS):
+            active = torch.nonzero(memory.length >= self._tolerance).squeeze(1)
             if len(active) == 0:
                 break
-        point = self._objective.evaluate(observation, parameters, floor2, weight, curve)
-        return Solution(point, floor2, curvature, converged, evaluations)
+            part = self._steps(observation.rows(active), memory.rows(active), floor2[active])
+            memory.put(active, part)
+            evaluations[active] += _ROUND_STEPS
+        point = self._objective.evaluate(observation, memory.parameters, floor2, memory.weight, memory.curve)
+        return Solution(point, floor2, fisher, memory.length < self._tolerance, evaluations)
 
-    def _coarse(self, observation: Observation, start: Tensor) -> tuple[_Trial, Tensor]:
+    def _coarse(self, observation: Observation, start: Tensor) -> tuple[_Memory, Tensor]:
         """A few steps along few directions, with error floors as large as the residuals."""
         objective, directions = self._objective, self._directions
         n_directions = len(directions)
@@ -168,36 +211,43 @@ class Optimiser:
             point = objective.evaluate(observation, parameters, floor2, point.weight, point.curve)
             if self._fit_floor:
                 floor2 = objective.floors(observation, point)
-        return _Trial.of(point), floor2
+        return _Memory.of(
+            point,
+            point.parameters.new_zeros(()),
+        ), floor2
 
-    def _round(
-        self, observation: Observation, parameters: Tensor, floor2: Tensor, weight: Tensor, curve: Tensor
-    ) -> tuple[Tensor, Tensor, _Trial, Tensor]:
-        """Renew error floors and curvature, then step; returns converged, floors, trial and curvature."""
+    def _renew(
+        self, observation: Observation, memory: _Memory, floor2: Tensor
+    ) -> tuple[_Memory, Tensor, Tensor]:
+        """Find error floors and curvature anew; returns both, the curvature also as the Fisher matrix."""
         objective = self._objective
-        point = objective.evaluate(observation, parameters, floor2, weight, curve)
+        point = objective.evaluate(observation, memory.parameters, floor2, memory.weight, memory.curve)
         if self._fit_floor:
             floor2 = objective.floors(observation, point)
-            point = objective.evaluate(observation, parameters, floor2, point.weight, point.curve)
-        matrix = objective.curvature(point)
-        trial = _Trial.of(point)
-        damping = torch.zeros_like(trial.cost)
-        short = torch.zeros_like(trial.cost, dtype=torch.bool)
+            point = objective.evaluate(observation, memory.parameters, floor2, point.weight, point.curve)
+        fisher = objective.curvature(point)
+        return _Memory.of(point, fisher), floor2, fisher
+
+    def _steps(self, observation: Observation, memory: _Memory, floor2: Tensor) -> _Memory:
+        """Take the steps of one round."""
         for _ in range(_ROUND_STEPS):
             step, length = bounded_step(
-                trial.gradient,
-                matrix,
-                damping,
-                self._lower - trial.parameters,
-                self._upper - trial.parameters,
+                memory.gradient,
+                memory.curvature,
+                memory.damping,
+                self._lower - memory.parameters,
+                self._upper - memory.parameters,
             )
-            tried = _Trial.of(
-                objective.evaluate(observation, trial.parameters + step, floor2, trial.weight, trial.curve)
+            point = self._objective.evaluate(
+                observation, memory.parameters + step, floor2, memory.weight, memory.curve
             )
-            accept = tried.cost <= trial.cost + _SLACK
-            trial = trial.better_of(tried, accept)
-            short = accept & (length < self._tolerance)
+            curvature = secant_update(memory.curvature, step, point.gradient - memory.gradient)
+            accept = point.cost <= memory.cost + _SLACK
             damping = torch.where(
-                accept, damping * _DAMPING_DOWN, (damping * _DAMPING_UP).clamp_min(_FIRST_DAMPING)
+                accept,
+                memory.damping * _DAMPING_DOWN,
+                (memory.damping * _DAMPING_UP).clamp_min(_FIRST_DAMPING),
             )
-        return short, floor2, trial, matrix
+            length = torch.where(accept, length, torch.full_like(length, torch.inf))
+            memory = memory.moved(point, accept, curvature, damping, length)
+        return memory

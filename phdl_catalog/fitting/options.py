@@ -50,7 +50,7 @@ class FitOptions:
     knot_spacing: float = KNOT_SPACING
     arm_join: float = ARM_JOIN
     outlier: float = 4.0
-    tolerance: float = 0.05
+    tolerance: float = 0.1
     margin: float = 0.05
     low_snr: float = 10.0
     largest_floor: float = 0.06

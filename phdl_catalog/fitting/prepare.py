@@ -88,7 +88,9 @@ def check_spectra(
     rows = _rows(flux, "flux", grid.size)
     weights = _rows(ivar, "ivar", grid.size)
     if weights.shape != rows.shape:
-        raise InputError(f"ivar has shape {weights.shape} but flux has shape {rows.shape}: they must be equal")
+        raise InputError(
+            f"ivar has shape {weights.shape} but flux has shape {rows.shape}: they must be equal"
+        )
     if mask is None:
         return grid, rows, weights, np.zeros((1, grid.size), dtype=bool)
     bad = _rows(mask, "mask", grid.size)
@@ -164,5 +166,7 @@ def place(values: NDArray[np.float32], source: PixelGrid, target: PixelGrid) -> 
     out = np.zeros((len(values), target.size), dtype=np.float32)
     first, stop = max(source.first, target.first), min(source.stop, target.stop)
     if first < stop:
-        out[:, first - target.first : stop - target.first] = values[:, first - source.first : stop - source.first]
+        out[:, first - target.first : stop - target.first] = values[
+            :, first - source.first : stop - source.first
+        ]
     return out

@@ -8,6 +8,9 @@ from torch import Tensor
 #: Times that parameters which would leave their bounds are put on them, and the others solved for again.
 _PASSES = 3
 
+#: Smallest curvature along a step that a secant update accepts, as a fraction of the expected one.
+_LEAST_CURVATURE = 0.2
+
 #: Added to the diagonal of the scaled curvature: keeps directions without any information at rest.
 _RIDGE = 1e-9
 
@@ -60,3 +63,37 @@ def bounded_step(
         held = held | (solution <= low) | (solution >= high)
     length = torch.einsum("ni,nij,nj->n", step, matrix, step).clamp_min(0.0).sqrt()
     return step * scale, length
+
+
+def secant_update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
+    """Correct a curvature by what a step showed (damped BFGS; Powell 1978).
+
+    Gauss-Newton leaves out the second derivatives of the model.  For labels that the spectrum hardly
+    constrains they matter, and without them steps overshoot back and forth.
+
+    Parameters
+    ----------
+    curvature : (N, D, D) Tensor
+        Positive definite.
+    step : (N, D) Tensor
+        A step, taken or rejected.
+    change : (N, D) Tensor
+        Change of the gradient along it.
+
+    Returns
+    -------
+    (N, D, D) Tensor
+        Positive definite; unchanged where the step is 0.
+    """
+    expected = torch.einsum("nij,nj->ni", curvature, step)
+    along_expected = (step * expected).sum(dim=1)
+    along_change = (step * change).sum(dim=1)
+    enough = along_change >= _LEAST_CURVATURE * along_expected
+    mix = (1.0 - _LEAST_CURVATURE) * along_expected / (along_expected - along_change).clamp_min(1e-30)
+    mix = torch.where(enough, torch.ones_like(mix), mix)[:, None]
+    change = mix * change + (1.0 - mix) * expected
+    along_change = (step * change).sum(dim=1)
+    moved = (along_expected > 1e-20) & (along_change > 1e-20)
+    gain = change[:, :, None] * change[:, None, :] / along_change.clamp_min(1e-20)[:, None, None]
+    loss = expected[:, :, None] * expected[:, None, :] / along_expected.clamp_min(1e-20)[:, None, None]
+    return torch.where(moved[:, None, None], curvature + gain - loss, curvature)

@@ -117,7 +117,9 @@ class VelocitySearch:
             pixels=peak - self.reach,
             fraction=torch.where(inner == peak, fraction, torch.zeros_like(fraction)),
             unique=(highest - rival > _PEAK_CHI2) & (inner == peak),
-            template=self._nearest(self.aligned(weighted, peak - self.reach), self.aligned(weight, peak - self.reach)),
+            template=self._nearest(
+                self.aligned(weighted, peak - self.reach), self.aligned(weight, peak - self.reach)
+            ),
         )
 
     def aligned(self, values: Tensor, pixels: Tensor) -> Tensor:

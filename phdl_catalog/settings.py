@@ -33,8 +33,8 @@ class Settings(BaseSettings):
     )
     reader_url: SecretStr | None = Field(
         default=None,
-        description="The same PostgreSQL as the read-only role phdl_reader; unset: the embedded one, or DATABASE_URL "
-        "with its rights given up.",
+        description="The same PostgreSQL as the read-only role phdl_reader; unset: the embedded one, "
+        "or DATABASE_URL with its rights given up.",
     )
     broker_url: SecretStr | None = Field(
         default=None, description="Redis to use, redis://host:6379/0; unset: the embedded one."

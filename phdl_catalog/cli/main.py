@@ -20,7 +20,14 @@ app = typer.Typer(
 )
 
 #: Modules of this package, in the order of the help page; each defines ``register(app)``.
-_COMMAND_MODULES = ()
+_COMMAND_MODULES: tuple[str, ...] = (
+    "services",
+    "db",
+    "release",
+    "ingest",
+    "spectrum",
+    "sql",
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -145,7 +145,8 @@ def check(engine: Engine, *, deep: bool = False) -> None:
         if deep and (differences := compare(connection)):
             raise SchemaError(
                 f"the schema differs from the models in {len(differences)} places, "
-                f"the first: {differences[0]}; somebody changed it by hand: undo that, or restore from a backup"
+                f"the first: {differences[0]}; "
+                "somebody changed it by hand: undo that, or restore from a backup"
             )
 
 

@@ -55,10 +55,11 @@ def connect(settings: Settings | None = None, *, pooled: bool = True) -> Engine:
     Returns
     -------
     Engine
-        Its sessions speak UTC and are named in ``pg_stat_activity``.
+        Its sessions speak UTC, are named in ``pg_stat_activity``, and search no schema but ``public``: our
+        tables are always written with theirs.
     """
     options = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
-    return _engine(database_url(settings), **options)
+    return _engine(database_url(settings), search_path="public", **options)
 
 
 def connect_reader(settings: Settings | None = None) -> Engine:
@@ -93,10 +94,11 @@ def _psycopg(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
-def _engine(url: URL, **options: Any) -> Engine:
+def _engine(url: URL, *, search_path: str | None = None, **options: Any) -> Engine:
+    habits = "-c TimeZone=UTC" + (f" -c search_path={search_path}" if search_path else "")
     engine = create_engine(
         url,
-        connect_args={"application_name": "phdl", "connect_timeout": 10, "options": "-c TimeZone=UTC"},
+        connect_args={"application_name": "phdl", "connect_timeout": 10, "options": habits},
         **options,
     )
     event.listen(engine, "handle_error", _explain)

@@ -99,7 +99,7 @@ def shift_velocity(
         raise InputError(
             f"wavelength and flux must have one shape (P,), not {source.shape} and {values.shape}"
         )
-    # At R = 1800 there are 2.4 pixels a resolution element: degree 9 is right to 0.4 % of a line's depth there.
+    # At R = 1800 there are 2.4 pixels a resolution element: degree 9 errs by 0.4 % of a line's depth.
     spline = make_interp_spline(source, values, k=9)
     position = np.log(target) - np.log(np.sqrt((1 + rv / SPEED_OF_LIGHT) / (1 - rv / SPEED_OF_LIGHT)))
     inside = (position >= source[0]) & (position <= source[-1])

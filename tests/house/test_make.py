@@ -1,0 +1,69 @@
+"""make: targets explain themselves, and a Python that is too old is told so, not crashed on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MAKE = shutil.which("make")
+pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
+
+
+def make(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # A make that runs the tests hands its own flags on; this one is not its child.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    return subprocess.run(
+        [str(MAKE), *arguments], cwd=root, capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_help_lists_every_target_a_user_may_want(pytestconfig: pytest.Config) -> None:
+    listed = make(pytestconfig.rootpath, "help").stdout
+    for target in ("demo", "test", "lint", "docs", "clean", "help"):
+        assert f"make {target} " in listed
+
+
+def test_a_python_that_is_not_there_is_named_with_what_to_do(
+    pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    done = make(pytestconfig.rootpath, "install", "PYTHON=no-such-python", f"VENV={tmp_path}/v")
+    assert done.returncode != 0
+    assert "'no-such-python' is not there: install Python 3.11 or newer" in done.stdout
+
+
+def test_a_python_that_is_too_old_is_named_with_its_version(
+    pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && { echo Python 3.8.1; exit 0; }\nexit 1\n')
+    old.chmod(0o755)
+    done = make(pytestconfig.rootpath, "install", f"PYTHON={old}", f"VENV={tmp_path}/v")
+    assert done.returncode != 0
+    assert "Python 3.8.1 is too old: Python 3.11 or newer is needed" in done.stdout
+    assert not (tmp_path / "v").exists()
+
+
+def test_continuous_integration_runs_the_test_suite_and_nothing_else(pytestconfig: pytest.Config) -> None:
+    script = (pytestconfig.rootpath / ".ci" / "run").read_text()
+    commands = [line for line in script.splitlines() if line and not line.startswith("#")]
+    assert commands[-1] == "exec make test"
+    assert len(commands) == 3
+
+
+@pytest.mark.skipif(
+    shutil.which("docker-compose") is None,
+    reason="docker-compose is not installed: nothing can check the file",
+)
+def test_the_compose_file_is_one_that_the_tool_accepts(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    passwords = tmp_path / "env"
+    passwords.write_text("PHDL_DATABASE_PASSWORD=a\nPHDL_BROKER_PASSWORD=b\n")
+    profiles = ["--profile", "cpu", "--profile", "gpu"]
+    done = subprocess.run(
+        ["docker-compose", "--env-file", str(passwords), *profiles, "config", "-q"],
+        cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

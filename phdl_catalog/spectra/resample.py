@@ -71,8 +71,8 @@ def degrading_operator(
     width = np.gradient(source)
     if width.max() > sigma:
         raise InputError(
-            f"the source is sampled too coarsely: steps up to {width.max():.2e} in log10 wavelength for a kernel "
-            f"of {sigma:.2e}"
+            f"the source is sampled too coarsely: steps up to {width.max():.2e} in log10 wavelength "
+            f"for a kernel of {sigma:.2e}"
         )
     reach = _KERNEL_REACH * sigma
     if target.min() - reach < source[0] or target.max() + reach > source[-1]:

@@ -1,0 +1,87 @@
+"""From trained weights to a model file: round, compile, evaluate, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from phdl_catalog import __version__
+from phdl_catalog.emulator.checkpoint import ModelHeader, rounded, write_model
+from phdl_catalog.emulator.compiled import CompileConfig, compile_network
+from phdl_catalog.emulator.config import TrainingConfig
+from phdl_catalog.emulator.evaluation import evaluate
+from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.model import TransformerModel
+from phdl_catalog.emulator.region import TrainingRegion
+from phdl_catalog.emulator.sampling import LabelSampler
+from phdl_catalog.emulator.transforms import LabelTransform
+
+
+def build_model(
+    path: Path,
+    name: str,
+    transformer: TransformerModel,
+    grid: AbInitioGrid,
+    training: TrainingConfig,
+    compiling: CompileConfig | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> ModelHeader:
+    """Compile a trained transformer, measure both forms on the grid's validation split, and write the file.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    name : str
+    transformer : TransformerModel
+    grid : AbInitioGrid
+    training : TrainingConfig
+    compiling : CompileConfig, optional
+    watch : callable, optional
+        Called with (epoch, epochs) of the compilation.
+
+    Returns
+    -------
+    ModelHeader
+        As it stands in the file, with ``metadata["metrics"]``.
+    """
+    compiling = compiling or CompileConfig()
+    transformer = transformer.cpu().eval()
+    transformer.load_state_dict(rounded(transformer.state_dict()))
+    training_labels = grid.labels[~grid.is_validation]
+    transform = LabelTransform(
+        grid.label_names, transformer.transform.mean.numpy(), transformer.transform.scale.numpy()
+    )
+    compiled, error = compile_network(transformer, LabelSampler.from_grid(grid), transform, compiling, watch)
+    compiled.load_state_dict(rounded(compiled.state_dict()))
+    region = TrainingRegion.from_labels(grid.label_names, training_labels)
+    header = ModelHeader(
+        name=name,
+        label_names=grid.label_names,
+        pixel_first=grid.pixels.first,
+        pixel_size=grid.pixels.size,
+        resolution=grid.resolution,
+        network=transformer.network.config.as_dict(),
+        compiled={"components": compiling.components, "hidden": compiling.hidden},
+        metadata={
+            "code_version": __version__,
+            "grid": grid.source,
+            "n_spectra": int((~grid.is_validation).sum()),
+            "training": training.as_dict(),
+            "compiling": asdict(compiling),
+            "compile_error": asdict(error),
+            "metrics": evaluate(transformer, grid).as_dict(),
+            "metrics_compiled": evaluate(compiled, grid).as_dict(),
+        },
+    )
+    tensors = {f"transformer.{key}": value for key, value in transformer.state_dict().items()}
+    tensors |= {f"compiled.{key}": value for key, value in compiled.state_dict().items()}
+    # One dimension each way keeps these in full precision.
+    tensors["region.atmospheres"] = torch.as_tensor(region.atmospheres)
+    tensors["region.label_range"] = torch.as_tensor(region.label_range)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_model(path, header, tensors)
+    return header

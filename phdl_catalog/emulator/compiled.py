@@ -1,0 +1,218 @@
+"""The compiled form: a trained transformer on one fixed pixel grid, as basis times a small network.
+
+A fit asks for flux and every derivative thousands of times, always on the same pixels.  The transformer's
+spectra lie close to a linear space of a few hundred dimensions; the coefficients in that space are smooth
+functions of the labels, and a small network learns them from as many of the transformer's own spectra as one
+likes.  Its error against the transformer is measured on fresh draws and stored with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from phdl_catalog.emulator.sampling import LabelSampler
+from phdl_catalog.emulator.transforms import LabelTransform
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """How a transformer is compiled.
+
+    Parameters
+    ----------
+    components : int
+        Length K of the basis.
+    hidden : int
+        Width of the two hidden layers.
+    spectra : int
+        Draws of the transformer to learn from.
+    epochs, batch : int
+    learning_rate : float
+    seed : int
+    """
+
+    components: int = 256
+    hidden: int = 448
+    spectra: int = 40_000
+    epochs: int = 60
+    batch: int = 500
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
+class CompiledNetwork(nn.Module):
+    """Basis (K + 1, P) and the network for its K coefficients; the basis' first row is the mean spectrum."""
+
+    basis: Tensor
+    coefficient_scale: Tensor
+    transform: LabelTransform
+
+    def __init__(
+        self, transform: LabelTransform, n_labels: int, n_pixels: int, components: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.register_buffer("basis", torch.zeros(components + 1, n_pixels))
+        self.register_buffer("coefficient_scale", torch.ones(components))
+        self.linear = nn.Linear(n_labels, components)
+        self.first = nn.Linear(n_labels, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, components)
+
+    def coefficients(self, labels: Tensor) -> Tensor:
+        """(N, L) physical labels -> (N, K)."""
+        return self._scaled(self.transform(labels.double()).float()) * self.coefficient_scale
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """(N, L) inputs -> (N, K) coefficients in units of their scale."""
+        hidden = nn.functional.silu(self.second(nn.functional.silu(self.first(x))))
+        result: Tensor = self.linear(x) + self.last(hidden)
+        return result
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(N, L) -> (N, P)."""
+        return torch.addmm(self.basis[0], self.coefficients(labels), self.basis[1:])
+
+    def coefficients_and_jacobian(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, L) -> (N, K) and (N, K, L), the derivative per label unit.
+
+        The chain rule by hand: a layer's derivatives are one matrix product over all stars and labels.
+        """
+        labels = labels.double()
+        x = self.transform(labels).float()
+        change = self.transform.jacobian(labels).float().transpose(1, 2)  # (N, L labels, L inputs)
+        pre = self.first(x)
+        hidden, gain = _silu(pre)
+        moved = (change @ self.first.weight.T) * gain[:, None, :]  # (N, L, H)
+        pre = self.second(hidden)
+        hidden, gain = _silu(pre)
+        moved = (moved @ self.second.weight.T) * gain[:, None, :]
+        coefficients = (self.linear(x) + self.last(hidden)) * self.coefficient_scale
+        jacobian = (change @ self.linear.weight.T + moved @ self.last.weight.T) * self.coefficient_scale
+        return coefficients, jacobian.transpose(1, 2)
+
+
+def _silu(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x sigmoid(x) and its derivative."""
+    gate = torch.sigmoid(x)
+    return x * gate, gate * (1.0 + x * (1.0 - gate))
+
+
+@dataclass(frozen=True)
+class CompileError:
+    """Compiled against transformer, flux difference on fresh draws.
+
+    Parameters
+    ----------
+    rms, p99 : float
+        Root mean square and 99th percentile of the absolute difference.
+    rms_basis : float
+        What the basis alone leaves out.
+    n : int
+        Spectra compared.
+    """
+
+    rms: float
+    p99: float
+    rms_basis: float
+    n: int
+
+
+def _draw_flux(
+    flux_of: Callable[[Tensor], Tensor], sampler: LabelSampler, n: int, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    labels = torch.as_tensor(sampler.draw(n, generator))
+    with torch.no_grad():
+        flux = torch.cat([flux_of(part) for part in labels.split(128)])
+    return labels, flux
+
+
+def compile_network(
+    flux_of: Callable[[Tensor], Tensor],
+    sampler: LabelSampler,
+    transform: LabelTransform,
+    config: CompileConfig,
+    watch: Callable[[int, int], None] | None = None,
+) -> tuple[CompiledNetwork, CompileError]:
+    """Compile a model.
+
+    Parameters
+    ----------
+    flux_of : callable
+        Physical labels (N, L) -> flux (N, P).
+    sampler : LabelSampler
+        Draws labels where the model will be used.
+    transform : LabelTransform
+    config : CompileConfig
+    watch : callable, optional
+        Called with (epoch, epochs).
+
+    Returns
+    -------
+    CompiledNetwork, CompileError
+    """
+    torch.manual_seed(config.seed)
+    generator = np.random.default_rng(config.seed)
+    labels, flux = _draw_flux(flux_of, sampler, config.spectra, generator)
+    mean = flux.mean(dim=0)
+    centred = flux - mean
+    # Eigenvectors of the (P, P) covariance: cheaper than the singular vectors of all spectra.
+    _, vectors = torch.linalg.eigh((centred.T @ centred).double())
+    basis = vectors.flip(1)[:, : config.components].T.float().contiguous()
+    target = centred @ basis.T  # (n, K)
+    network = CompiledNetwork(transform, labels.shape[1], flux.shape[1], config.components, config.hidden)
+    network.basis[0], network.basis[1:] = mean, basis
+    network.coefficient_scale.copy_(target.std(dim=0))
+    del flux, centred
+    _train(network, transform(labels).float(), target, config, generator, watch)
+    fresh, truth = _draw_flux(flux_of, sampler, 2000, np.random.default_rng(config.seed + 1))
+    with torch.no_grad():
+        error = network(fresh) - truth
+        off_basis = (truth - mean) - (truth - mean) @ basis.T @ basis
+    return network, CompileError(
+        rms=float(error.square().mean().sqrt()),
+        p99=float(np.percentile(error.abs().numpy(), 99)),
+        rms_basis=float(off_basis.square().mean().sqrt()),
+        n=len(fresh),
+    )
+
+
+def _train(
+    network: CompiledNetwork,
+    inputs: Tensor,
+    target: Tensor,
+    config: CompileConfig,
+    generator: np.random.Generator,
+    watch: Callable[[int, int], None] | None,
+) -> None:
+    """Least squares on coefficients: with an orthonormal basis that is least squares on flux."""
+    centre = inputs.mean(dim=0)
+    slope = torch.linalg.lstsq((inputs - centre).double(), target.double()).solution.float()  # (L, K)
+    with torch.no_grad():
+        network.linear.weight.copy_((slope / network.coefficient_scale).T)
+        network.linear.bias.copy_(-(centre @ slope) / network.coefficient_scale)
+        network.last.weight.mul_(0.1)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    steps_per_epoch = math.ceil(len(inputs) / config.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.05
+    )
+    scale = network.coefficient_scale
+    unit = float(scale.square().mean())
+    for epoch in range(config.epochs):
+        order = torch.as_tensor(generator.permutation(len(inputs)))
+        for rows in order.split(config.batch):
+            difference = network._scaled(inputs[rows]) * scale - target[rows]
+            loss = difference.square().mean() / unit
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        if watch is not None:
+            watch(epoch + 1, config.epochs)

@@ -1,0 +1,170 @@
+"""A Gaussian process through a small grid, from which a network may be taught.
+
+A few hundred atmospheres in thirty dimensions are too few for a transformer: it fits them and errs between
+them.  A Gaussian process with a linear part and one length scale a label knows better what lies between,
+because weak labels get length scales that make them linear.  Every differential spectrum enters as the
+spectrum that it was computed from, flux + step x gradient.  The network is then trained on the grid *and* on
+draws from this interpolant; with a large grid it is not needed and can be switched off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.transforms import LabelTransform
+
+#: Variance of the linear part relative to unit weight; only its ratio to the learnt weights matters.
+_LINEAR_VARIANCE = 0.3
+
+
+@dataclass(frozen=True)
+class InterpolantConfig:
+    """How the Gaussian process is fitted.
+
+    Parameters
+    ----------
+    components : int
+        Principal components of flux that are interpolated.
+    groups : tuple of int
+        Components are split here; each group has its own length scales.
+    iterations : int
+        Steps of the marginal-likelihood ascent, for each group.
+    subset : int
+        Spectra in each step's likelihood.
+    seed : int
+    """
+
+    components: int = 300
+    groups: tuple[int, ...] = (8, 40)
+    iterations: int = 150
+    subset: int = 1000
+    seed: int = 0
+
+
+def _training_rows(grid: AbInitioGrid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Labels and fluxes of the training split, with the spectra behind its differential spectra."""
+    rows = ~grid.is_validation
+    labels, flux = [grid.labels[rows]], [grid.flux[rows].astype(np.float64)]
+    if grid.gradients is not None:
+        gradients = grid.gradients.select(~grid.gradients.is_validation)
+        shifted = gradients.labels[:, None, :] + np.diag(gradients.step)  # (G, L, L)
+        stepped = gradients.flux[:, None, :] + gradients.step[:, None] * gradients.gradient  # (G, L, P)
+        labels += [gradients.labels, shifted.reshape(-1, shifted.shape[-1])]
+        flux += [gradients.flux.astype(np.float64), stepped.reshape(-1, stepped.shape[-1])]
+    return np.concatenate(labels), np.concatenate(flux)
+
+
+class _Kernel(nn.Module):
+    """Squared exponential with a length scale a label, plus a linear kernel with a weight a label."""
+
+    def __init__(self, n_labels: int) -> None:
+        super().__init__()
+        self.log_length = nn.Parameter(torch.full((n_labels,), 1.6, dtype=torch.float64))
+        self.log_weight = nn.Parameter(torch.zeros(n_labels, dtype=torch.float64))
+        self.log_noise = nn.Parameter(torch.tensor(-6.0, dtype=torch.float64))
+        self.log_amplitude = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(N, L), (M, L) -> (N, M)."""
+        dtype = a.dtype
+        length = torch.exp(-self.log_length).to(dtype)
+        a_scaled, b_scaled = a * length, b * length
+        distance = (
+            a_scaled.square().sum(1)[:, None] + b_scaled.square().sum(1) - 2.0 * a_scaled @ b_scaled.T
+        ).clamp(min=0.0)
+        smooth = torch.exp(self.log_amplitude).to(dtype) * torch.exp(-0.5 * distance)
+        return smooth + _LINEAR_VARIANCE * (a * torch.exp(self.log_weight).to(dtype)) @ b.T
+
+    def with_noise(self, x: Tensor) -> Tensor:
+        """(N, N) covariance of noisy observations."""
+        return self(x, x) + torch.exp(self.log_noise) * torch.eye(len(x), dtype=x.dtype)
+
+
+class GridInterpolant:
+    """Gaussian-process interpolation of a grid's training split.
+
+    Use `fit` to make one.  ``flux(labels)`` is differentiable in the labels, forwards and backwards.
+    """
+
+    def __init__(
+        self,
+        transform: LabelTransform,
+        kernels: list[_Kernel],
+        weights: list[Tensor],
+        inputs: Tensor,
+        basis: Tensor,
+        mean: Tensor,
+    ) -> None:
+        self._transform = transform
+        self._kernels = kernels
+        self._weights = weights
+        self._inputs = inputs
+        self._basis = basis
+        self._mean = mean
+
+    @classmethod
+    def fit(cls, grid: AbInitioGrid, transform: LabelTransform, config: InterpolantConfig) -> GridInterpolant:
+        """Fit kernels by marginal likelihood and condition on the training split."""
+        labels, flux = _training_rows(grid)
+        inputs = transform(torch.as_tensor(labels))
+        mean = flux.mean(axis=0)
+        _, _, directions = np.linalg.svd(flux - mean, full_matrices=False)
+        n_components = min(config.components, len(directions))
+        basis = directions[:n_components]
+        coefficients = torch.as_tensor((flux - mean) @ basis.T)
+        edges = [0, *(edge for edge in config.groups if edge < n_components), n_components]
+        generator = torch.Generator().manual_seed(config.seed)
+        kernels, weights = [], []
+        for start, stop in pairwise(edges):
+            target = coefficients[:, start:stop]
+            kernel = _fit_kernel(inputs, target, config, generator)
+            with torch.no_grad():
+                weights.append(torch.linalg.solve(kernel.with_noise(inputs), target).float())
+            kernels.append(kernel.requires_grad_(False))
+        return cls(
+            transform,
+            kernels,
+            weights,
+            inputs.float(),
+            torch.as_tensor(basis, dtype=torch.float32),
+            torch.as_tensor(mean, dtype=torch.float32),
+        )
+
+    def flux(self, labels: Tensor) -> Tensor:
+        """(N, L) -> (N, P), in float32."""
+        x = self._transform(labels.double()).float()
+        coefficients = [
+            kernel(x, self._inputs) @ weight
+            for kernel, weight in zip(self._kernels, self._weights, strict=True)
+        ]
+        return torch.cat(coefficients, dim=1) @ self._basis + self._mean
+
+
+def _fit_kernel(
+    inputs: Tensor, target: Tensor, config: InterpolantConfig, generator: torch.Generator
+) -> _Kernel:
+    """Ascend the marginal likelihood of scaled components, each weighted by its size, on random subsets."""
+    kernel = _Kernel(inputs.shape[1])
+    size = target.std(dim=0)
+    scaled = target / size
+    weight = size / size.mean()
+    subset = min(config.subset, len(inputs))
+    optimiser = torch.optim.Adam(kernel.parameters(), lr=0.08)
+    for _ in range(config.iterations):
+        rows = torch.randperm(len(inputs), generator=generator)[:subset]
+        factor = torch.linalg.cholesky(kernel.with_noise(inputs[rows]))
+        y = scaled[rows]
+        misfit = (y * torch.cholesky_solve(y, factor)).sum(dim=0)
+        # The amplitude of each component is profiled out.
+        loss = (weight * (0.5 * subset * misfit.log() + factor.diagonal().log().sum())).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return kernel

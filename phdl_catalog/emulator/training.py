@@ -1,0 +1,330 @@
+"""Training a PhDLspec network on an ab initio grid."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from phdl_catalog.emulator.config import TrainingConfig
+from phdl_catalog.emulator.evaluation import Evaluation, evaluate
+from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.interpolant import GridInterpolant
+from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term, label_directions
+from phdl_catalog.emulator.model import TransformerModel
+from phdl_catalog.emulator.network import SpectrumTransformer
+from phdl_catalog.emulator.sampling import LabelSampler
+from phdl_catalog.emulator.transforms import LabelTransform
+from phdl_catalog.errors import ModelError
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """What a training run tells whoever watches it, once a validation."""
+
+    step: int
+    steps: int
+    loss_flux: float
+    loss_gradient: float
+    validation_rms: float
+    validation_rms_core: float
+    gradient_correlation: float
+    spectra_per_second: float
+    elapsed_s: float
+
+
+Watcher = Callable[[TrainingProgress], None]
+
+
+def label_scale(grid: AbInitioGrid) -> Tensor:
+    """(L,) unit of each label in the gradient term: 100 K, 1 km/s, 1 dex."""
+    return torch.tensor([100.0 if name == "teff" else 1.0 for name in grid.label_names])
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """Flux and its change along one label direction each.
+
+    Parameters
+    ----------
+    labels, direction : (N, L) Tensor
+    flux, change : (N, P) Tensor
+    """
+
+    labels: Tensor
+    direction: Tensor
+    flux: Tensor
+    change: Tensor
+
+
+class _Batches:
+    """Batches by step number: the same step gives the same batch, so that a resumed run is the same run."""
+
+    def __init__(self, grid: AbInitioGrid, transform: LabelTransform, config: TrainingConfig) -> None:
+        self._config = config
+        training = ~grid.is_validation
+        self._labels = torch.as_tensor(grid.labels[training])
+        self._flux = torch.as_tensor(grid.flux[training])
+        self._scale = label_scale(grid).double()
+        self._sampler = LabelSampler.from_grid(grid)
+        self._interpolant = (
+            GridInterpolant.fit(grid, transform, config.interpolant)
+            if config.interpolant is not None and config.interpolated_batch
+            else None
+        )
+        gradients = grid.gradients
+        self._gradients = gradients.select(~gradients.is_validation) if gradients is not None else None
+
+    def flux(self, step: int) -> tuple[Tensor, Tensor]:
+        """Labels (N, L) and flux (N, P): spectra of the grid and draws of the interpolant."""
+        generator = np.random.default_rng((self._config.seed, step, 0))
+        rows = generator.integers(len(self._labels), size=self._config.grid_batch)
+        labels, flux = self._labels[rows], self._flux[rows]
+        if self._interpolant is None:
+            return labels, flux
+        drawn = torch.as_tensor(self._sampler.draw(self._config.interpolated_batch, generator))
+        with torch.no_grad():
+            return torch.cat([labels, drawn]), torch.cat([flux, self._interpolant.flux(drawn)])
+
+    def derivatives(self, step: int) -> Derivatives | None:
+        """Derivatives along random labels, of the interpolant and ab initio; None if there are none."""
+        generator = np.random.default_rng((self._config.seed, step, 1))
+        parts = []
+        if self._interpolant is not None and self._config.interpolated_gradients:
+            parts.append(self._interpolated_derivatives(generator))
+        if self._gradients is not None and len(self._gradients) and self._config.gradient_batch:
+            parts.append(self._ab_initio_derivatives(generator))
+        if not parts:
+            return None
+        return Derivatives(*(torch.cat(fields) for fields in zip(*map(astuple, parts), strict=True)))
+
+    def _random_directions(self, n: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], Tensor]:
+        label = generator.integers(len(self._scale), size=n)
+        return label, label_directions(torch.as_tensor(label), self._scale)
+
+    def _interpolated_derivatives(self, generator: np.random.Generator) -> Derivatives:
+        assert self._interpolant is not None
+        n = self._config.interpolated_gradients
+        labels = torch.as_tensor(self._sampler.draw(n, generator))
+        _, direction = self._random_directions(n, generator)
+        with torch.no_grad():
+            flux, change = derivative(self._interpolant.flux, labels, direction)
+        return Derivatives(labels, direction, flux, change)
+
+    def _ab_initio_derivatives(self, generator: np.random.Generator) -> Derivatives:
+        gradients = self._gradients
+        assert gradients is not None
+        n = self._config.gradient_batch
+        star = generator.integers(len(gradients), size=n)
+        label, direction = self._random_directions(n, generator)
+        # A forward difference is the derivative half a step on.
+        half_step = 0.5 * gradients.step[label]  # (N,)
+        labels = gradients.labels[star].copy()
+        labels[np.arange(n), label] += half_step
+        change = gradients.gradient[star, label]  # (N, P)
+        flux = gradients.flux[star] + half_step[:, None].astype(np.float32) * change
+        scaled = change * self._scale.numpy()[label, None].astype(np.float32)
+        return Derivatives(torch.as_tensor(labels), direction, torch.as_tensor(flux), torch.as_tensor(scaled))
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+
+class Training:
+    """One training run, resumable: weights, their running mean and the optimiser live in `directory`.
+
+    Parameters
+    ----------
+    grid : AbInitioGrid
+    config : TrainingConfig
+    directory : Path
+        Receives ``checkpoint.safetensors`` and ``training.jsonl`` (one JSON line a validation).
+    device : str
+    """
+
+    def __init__(
+        self, grid: AbInitioGrid, config: TrainingConfig, directory: Path, device: str = "cpu"
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.grid, self.config, self.directory = grid, config, directory
+        self.device = torch.device(device)
+        training = ~grid.is_validation
+        if not training.any() or not grid.is_validation.any():
+            raise ModelError("the grid needs both training and validation stars (the data set 'split')")
+        transform = LabelTransform.fitted(grid.label_names, grid.labels[training])
+        network = SpectrumTransformer(len(grid.label_names), grid.pixels.size, config.network)
+        network.start_from_linear(
+            transform(torch.as_tensor(grid.labels[training])), torch.as_tensor(grid.flux[training])
+        )
+        self.model = TransformerModel(transform, network).to(self.device)
+        self.average = TransformerModel(
+            LabelTransform.fitted(grid.label_names, grid.labels[training]),
+            SpectrumTransformer(len(grid.label_names), grid.pixels.size, config.network),
+        ).to(self.device)
+        self.average.load_state_dict(self.model.state_dict())
+        self.average.requires_grad_(False)
+        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
+        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.step = 0
+        self.best_rms = math.inf
+        self.best_state: dict[str, Tensor] = {}
+        self._since_best = 0
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.directory / "checkpoint.safetensors"
+
+    def run(self, watch: Watcher | None = None) -> Evaluation:
+        """Train to the end, or from the last checkpoint; returns the evaluation of the best weights."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint_path.exists():
+            self._resume()
+        batches = _Batches(self.grid, self.model.transform, self.config)
+        started, first_step = time.monotonic(), self.step
+        sums = torch.zeros(2)
+        while self.step < self.config.steps:
+            sums += self._take_step(batches)
+            self.step += 1
+            if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                elapsed = time.monotonic() - started
+                count = (self.step - 1) % self.config.validate_every + 1
+                progress = self._validate(sums / count, elapsed, self.step - first_step)
+                sums = torch.zeros(2)
+                if watch is not None:
+                    watch(progress)
+                if self._since_best >= self.config.patience and self.step > self.config.steps // 2:
+                    break
+        self.average.load_state_dict(self.best_state)
+        return evaluate(self.average.forward, self.grid)
+
+    def _take_step(self, batches: _Batches) -> Tensor:
+        """One optimiser step; returns the (2,) flux and gradient terms."""
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, config)
+        fade = max(1.0, config.gradient_warmup * config.steps)
+        weight = config.gradient_weight * min(1.0, (self.step + 1) / fade)
+        labels, target = (part.to(self.device) for part in batches.flux(self.step))
+        total_flux = flux_term(self.model(labels), target)
+        total_gradient = torch.zeros((), device=self.device)
+        known = batches.derivatives(self.step) if weight > 0 else None
+        if known is not None:
+            at, along, known_flux, known_change = (part.to(self.device) for part in astuple(known))
+            flux, change = derivative(self.model, at, along)
+            total_gradient = gradient_term(change, known_change)
+            share = len(at) / (len(at) + len(labels))
+            total_flux = (1.0 - share) * total_flux + share * flux_term(flux, known_flux)
+        loss = total_flux + weight * total_gradient / _GRADIENT_UNIT
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        decay = min(self.config.averaging, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1.0 - decay)
+        return torch.stack([total_flux.detach(), total_gradient.detach()]).cpu()
+
+    def _validate(self, losses: Tensor, elapsed: float, n_steps: int) -> TrainingProgress:
+        result = evaluate(self.average.forward, self.grid)
+        per_step = (
+            self.config.grid_batch
+            + self.config.interpolated_batch
+            + self.config.interpolated_gradients
+            + self.config.gradient_batch
+        )
+        progress = TrainingProgress(
+            step=self.step,
+            steps=self.config.steps,
+            loss_flux=float(losses[0]),
+            loss_gradient=float(losses[1]),
+            validation_rms=result.rms,
+            validation_rms_core=result.rms_core,
+            gradient_correlation=result.median_correlation,
+            spectra_per_second=n_steps * per_step / elapsed,
+            elapsed_s=elapsed,
+        )
+        if result.rms < self.best_rms:
+            self.best_rms, self._since_best = result.rms, 0
+            self.best_state = {key: value.clone() for key, value in self.average.state_dict().items()}
+        else:
+            self._since_best += 1
+        with (self.directory / "training.jsonl").open("a") as log:
+            log.write(json.dumps(asdict(progress)) + "\n")
+        self._save()
+        return progress
+
+    def _save(self) -> None:
+        """Write the checkpoint beside the old one and rename, so that a kill leaves a whole file."""
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        tensors |= {f"best.{key}": value for key, value in self.best_state.items()}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}
+        header = {
+            "step": self.step,
+            "best_rms": self.best_rms,
+            "since_best": self._since_best,
+            "config": self.config.as_dict(),
+            "grid": self.grid.source["sha256"],
+        }
+        temporary = self.checkpoint_path.with_suffix(".partial")
+        save_file(
+            {key: value.contiguous().cpu() for key, value in tensors.items()},
+            temporary,
+            metadata={"training": json.dumps(header)},
+        )
+        temporary.replace(self.checkpoint_path)
+
+    def _resume(self) -> None:
+        with safe_open(self.checkpoint_path, framework="pt") as file:
+            header = json.loads(file.metadata()["training"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if header["config"] != self.config.as_dict() or header["grid"] != self.grid.source["sha256"]:
+            raise ModelError(
+                f"{self.checkpoint_path} belongs to another configuration or grid: give another --output, "
+                "or remove it to start again"
+            )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+            }
+
+        self.model.load_state_dict(part("model."))
+        self.average.load_state_dict(part("average."))
+        self.best_state = part("best.")
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimiser.").items():
+            number, name = key.split(".", 1)
+            state.setdefault(int(number), {})[name] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        self.step, self.best_rms = header["step"], header["best_rms"]
+        self._since_best = header["since_best"]
+
+
+#: Relative gradient errors of about this size weigh like flux errors of `FLUX_UNIT`.
+_GRADIENT_UNIT = 0.02

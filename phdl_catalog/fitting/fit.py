@@ -14,7 +14,7 @@ from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.forward import ForwardModel, Model
 from phdl_catalog.fitting.judge import judge
 from phdl_catalog.fitting.kernel import REACH
-from phdl_catalog.fitting.noise import FloorBands, outlier_cost
+from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.fitting.objective import Objective, Observation
 from phdl_catalog.fitting.optimiser import Optimiser, Solution
 from phdl_catalog.fitting.options import FitOptions
@@ -162,8 +162,9 @@ class Fitter:
         n_used = observation.use.sum(dim=1)
         freedom = (n_used - forward.n_labels - 2 - self._objective.continuum.size).clamp_min(1.0)
         curve2 = point.curve.square()
-        plain = point.residual / (observation.variance + observation.model_variance * curve2).sqrt()
-        cost = (observation.use * outlier_cost(plain, self.options.outlier)).sum(dim=1, dtype=torch.float64)
+        plain = observation.use / (observation.variance + observation.model_variance * curve2)
+        price, _ = outlier(point.residual.square() * plain, self.options.outlier)
+        cost = price.sum(dim=1, dtype=torch.float64)
         floor = self._objective.bands.spread(solution.floor2).sqrt()
         part = FitResult.empty(forward.label_names, len(good))
         n_labels = forward.n_labels

@@ -86,8 +86,10 @@ class ModelState:
     ----------
     flux, by_shift, by_blur : (N, P) Tensor
         Spectra, and their derivatives by shift and by blur, on the pixels of the fit.
-    coefficient_jacobian : (N, K, L) Tensor
-        Derivatives of the basis coefficients by the scaled labels.
+    labels : (N, L) Tensor
+        In their units, float32; leaves of the graph of `coefficients`.
+    coefficients : (N, K) Tensor
+        Of the basis, with their graph.
     filters : Filters
         What moved and blurred the spectra.
     """
@@ -95,7 +97,8 @@ class ModelState:
     flux: Tensor
     by_shift: Tensor
     by_blur: Tensor
-    coefficient_jacobian: Tensor
+    labels: Tensor
+    coefficients: Tensor
     filters: Filters
 
 
@@ -172,19 +175,23 @@ class ForwardModel:
 
     def evaluate(self, parameters: Tensor) -> ModelState:
         """Spectra and what their derivatives need, of parameters (N, L + 2)."""
-        labels = self.labels(parameters).float()
-        coefficients, jacobian = self._compiled.coefficients_and_jacobian(labels)
-        flux = torch.addmm(self._basis[0], coefficients, self._basis[1:])
+        labels = self.labels(parameters).float().requires_grad_()
+        with torch.enable_grad():
+            coefficients = self._compiled.coefficients(labels)
+        flux = torch.addmm(self._basis[0], coefficients.detach(), self._basis[1:])
         filters = self._bank.filters(parameters[:, -2], parameters[:, -1])
         moved, by_shift, by_blur = filters.apply(flux).unbind(1)
-        return ModelState(moved, by_shift, by_blur, jacobian * self.half_range.float(), filters)
+        return ModelState(moved, by_shift, by_blur, labels, coefficients, filters)
 
     def pull_back(self, state: ModelState, values: Tensor) -> Tensor:
-        """Sums of `values` (N, P) times the derivatives of the flux: (N, L + 2), without forming these."""
+        """Sums of `values` (N, P) times the derivatives of the flux: (N, L + 2), without forming these.
+
+        Uses up the graph of the state's coefficients: once for each state.
+        """
         in_basis = state.filters.transpose(values) @ self._basis[1:].T
-        by_label = torch.bmm(in_basis.unsqueeze(1), state.coefficient_jacobian).squeeze(1)
+        (by_label,) = torch.autograd.grad(state.coefficients, state.labels, in_basis)
         others = torch.stack([(values * state.by_shift).sum(1), (values * state.by_blur).sum(1)], dim=1)
-        return torch.cat([by_label, others], dim=1).double()
+        return torch.cat([by_label * self.half_range.float(), others], dim=1).double()
 
     def jacobian(self, state: ModelState, directions: Tensor | None = None) -> Tensor:
         """Derivatives of the flux, row by row.
@@ -201,7 +208,8 @@ class ForwardModel:
         (N, D + 2, P) Tensor
             Derivatives by the labels (or along the directions), shift and blur.
         """
-        in_basis = state.coefficient_jacobian.mT
+        _, by_label = self._compiled.coefficients_and_jacobian(state.labels.detach())
+        in_basis = by_label.mT * self.half_range.float()[:, None]
         if directions is not None:
             in_basis = directions @ in_basis
         rows = state.filters.apply_rows(in_basis @ self._basis[1:])

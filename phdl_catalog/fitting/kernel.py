@@ -68,8 +68,11 @@ class Filters:
         (N, 3, P) Tensor
         """
         size = len(spectra)
-        weight = self.taps.reshape(size * 3, 1, -1)
-        return conv1d(spectra.unsqueeze(0), weight, groups=size).reshape(size, 3, -1)
+        # One convolution for each: all in one takes a path of the library that is five times slower.
+        parts = [
+            conv1d(spectra.unsqueeze(0), self.taps[:, which : which + 1], groups=size) for which in range(3)
+        ]
+        return torch.cat(parts).transpose(0, 1)
 
     def apply_rows(self, rows: Tensor) -> Tensor:
         """Move and blur R spectra of each star with the star's filter.
@@ -92,8 +95,7 @@ class Filters:
     def transpose(self, values: Tensor) -> Tensor:
         """The transposed filter: from observed pixels (N, P) back to model pixels (N, P + 2 REACH)."""
         size = len(values)
-        weight = self.taps[:, :1].reshape(size, 1, -1)
-        return conv_transpose1d(values.unsqueeze(0), weight, groups=size).squeeze(0)
+        return conv_transpose1d(values.unsqueeze(0), self.taps[:, :1], groups=size).squeeze(0)
 
 
 class FilterBank:

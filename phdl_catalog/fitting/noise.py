@@ -20,19 +20,28 @@ _FLOOR_STEPS = 14
 _SMALLEST_FLOOR2, _LARGEST_FLOOR2 = 1e-7, 0.25
 
 
-def outlier_weight(deviation: Tensor, limit: float) -> Tensor:
-    """Factor on the weight of pixels that deviate by `deviation` sigma, of any shape.
+def outlier(deviation2: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """Cost of deviating pixels, and the factor on their weight that is its derivative.
 
-    1 up to `limit`, and ``(limit / deviation)**2`` beyond: the pull of a cosmic ray falls with its height.
+    Up to `limit` the cost is the squared deviation d^2 and the factor 1; beyond, the cost is
+    ``2 limit^2 - limit^4 / d^2`` and the factor ``(limit / d)^4``: cost and pull join smoothly, the cost of a
+    cosmic ray has an upper limit, and its pull falls with its height.
+
+    Parameters
+    ----------
+    deviation2 : Tensor
+        Squared deviations in units of the error, any shape.
+    limit : float
+        In units of the error.
+
+    Returns
+    -------
+    cost, factor : Tensor
+        Of the same shape.
     """
-    return (limit / deviation.abs().clamp_min(limit)).square()
-
-
-def outlier_cost(deviation: Tensor, limit: float) -> Tensor:
-    """The contribution to chi2 whose derivative gives `outlier_weight`: quadratic, then logarithmic."""
-    size = deviation.abs()
-    beyond = size.clamp_min(limit)
-    return size.clamp_max(limit).square() + 2.0 * limit**2 * torch.log(beyond / limit)
+    limit2 = limit**2
+    ratio = limit2 / deviation2.clamp_min(limit2)
+    return deviation2.clamp_max(limit2) + limit2 * (1.0 - ratio), ratio.square()
 
 
 @dataclass(frozen=True)

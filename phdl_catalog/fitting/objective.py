@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from phdl_catalog.fitting.forward import ForwardModel, ModelState
-from phdl_catalog.fitting.noise import FloorBands, outlier_cost, outlier_weight
+from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.spectra.continuum import ContinuumBasis
 
 #: Stars whose pixel-by-pixel derivatives are in memory at one time, on a processor with a cache.
@@ -138,9 +138,10 @@ class Objective:
         floor = self.bands.spread(floor2) + observation.model_variance
         total = observation.variance + floor * (new_curve if curve is None else curve).square()
         residual = observation.flux - new_curve * state.flux
-        deviation = residual / total.sqrt()
-        new_weight = observation.use * outlier_weight(deviation, self.outlier) / total
-        cost = (observation.use * outlier_cost(deviation, self.outlier)).sum(dim=1, dtype=torch.float64)
+        inverse = observation.use / total
+        price, factor = outlier(residual.square() * inverse, self.outlier)
+        new_weight = inverse * factor
+        cost = price.sum(dim=1, dtype=torch.float64)
         gradient = -self.forward.pull_back(state, new_weight * residual * new_curve)
         return Point(parameters, cost, gradient, state, new_curve, residual, total, new_weight)
 
@@ -182,7 +183,8 @@ class Objective:
             point.state.flux[rows],
             point.state.by_shift[rows],
             point.state.by_blur[rows],
-            point.state.coefficient_jacobian[rows],
+            point.state.labels[rows],
+            point.state.coefficients[rows],
             replace(point.state.filters, taps=point.state.filters.taps[rows]),
         )
         weight = point.weight[rows]

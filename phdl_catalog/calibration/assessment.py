@@ -21,8 +21,9 @@ from phdl_catalog.calibration.inference import (
     leave_one_out,
 )
 from phdl_catalog.calibration.joint import JointSolution, LabelProblem, label_problem, survey_precision
+from phdl_catalog.calibration.members import Members
 from phdl_catalog.calibration.report import CalibrationReport, Constraint, LabelReport, Scatter
-from phdl_catalog.calibration.solution import CalibrationSolution, LabelCorrection, Members
+from phdl_catalog.calibration.solution import CalibrationSolution, LabelCorrection
 from phdl_catalog.calibration.validity import CellGrid
 
 Floats = NDArray[np.float64]
@@ -60,12 +61,7 @@ def assess(
         Survey whose zero-point is zero by definition.
     """
     size = len(calibrators.label_names)
-    members = Members(
-        pair_use=calibrators.pair_use,
-        pair_weight=np.full((len(calibrators.pairs), size), np.nan, dtype=np.float32),
-        reference_use=calibrators.reference_use,
-        reference_weight=np.full((len(calibrators.reference_rows), size), np.nan, dtype=np.float32),
-    )
+    members = (Members.empty(calibrators.pair_use, size), Members.empty(calibrators.reference_use, size))
     grid = CellGrid.of(state.basis)
     functions = state.basis.functions(grid.centers)
     solved = {problem.label: problem for problem in state.problems}
@@ -90,7 +86,7 @@ def assess(
         notes=_notes(calibrators, state),
     )
     return CalibrationSolution(
-        calibrators.label_names, state.basis, grid, tuple(corrections), members, dict(configuration), report
+        calibrators.label_names, state.basis, grid, tuple(corrections), *members, dict(configuration), report
     )
 
 
@@ -101,14 +97,14 @@ def _assess_label(
     scale_survey: str | None,
     grid: CellGrid,
     functions: Floats,
-    members: Members,
+    members: tuple[Members, Members],
 ) -> tuple[LabelCorrection, LabelReport]:
     name, unit = calibrators.label_names[problem.label], calibrators.units[problem.label]
     size = state.basis.size
     bad = state.bad(problem)
-    _fill_weights(members, problem, bad)
     precision = survey_precision(calibrators, problem, state.survey_spread, scale_survey)
     mean, form = _choose_form(problem, bad, precision)
+    _fill_members(members, problem, problem.equations, mean, size, bad, unit)
     good = problem.kind[bad < 0.5]
     pairs, references = int(np.sum(good == PAIR)), int(np.sum(good == REFERENCE))
     zero_point = references >= _LEAST_REFERENCES
@@ -116,10 +112,14 @@ def _assess_label(
     support = _support_points(calibrators, state, problem, bad)
     cells = grid.supported(support)
     error = np.full(grid.size, np.inf)
-    error[cells] = _shape_error(functions[cells], covariance, None if zero_point else state.basis.functions(support))
+    error[cells] = _shape_error(
+        functions[cells], covariance, None if zero_point else state.basis.functions(support)
+    )
     column = calibrators.errors[:, problem.label]
     useful = max(_USEFUL_ERROR * unit, float(np.nanmedian(column)))
-    correction = LabelCorrection(name, mean[:size] * unit, covariance, cells & (error <= useful), zero_point, True)
+    correction = LabelCorrection(
+        name, mean[:size] * unit, covariance, cells & (error <= useful), zero_point, True
+    )
     if pairs and references >= _LEAST_REFERENCES:
         constraint = Constraint.PAIRS_AND_REFERENCES
     else:
@@ -166,10 +166,29 @@ def _choose_form(problem: LabelProblem, bad: Floats, precision: Floats) -> tuple
     return {"smooth": posterior.mean, "constant": constant, "none": none}[best], best
 
 
-def _fill_weights(members: Members, problem: LabelProblem, bad: Floats) -> None:
-    count = len(problem.pair_rows)
-    members.pair_weight[problem.pair_rows, problem.label] = 1 - bad[:count]
-    members.reference_weight[problem.reference_rows, problem.label] = 1 - bad[count:]
+def _fill_members(
+    members: tuple[Members, Members],
+    problem: LabelProblem,
+    equations: Equations,
+    mean: Floats,
+    size: int,
+    bad: Floats,
+    unit: float,
+) -> None:
+    before, after = _differences(equations, mean, size)
+    for kind, rows in ((PAIR, problem.pair_rows), (REFERENCE, problem.reference_rows)):
+        chosen = equations.kind == kind
+        table = members[kind]
+        table.weight[rows, problem.label] = 1 - bad[chosen]
+        table.before[rows, problem.label] = before[chosen] * unit
+        table.after[rows, problem.label] = after[chosen] * unit
+        table.error[rows, problem.label] = np.sqrt(equations.variance[chosen]) * unit
+
+
+def _differences(equations: Equations, mean: Floats, size: int) -> tuple[Floats, Floats]:
+    """(n,) differences with raw and with corrected labels; survey zero-points are taken out of both."""
+    before = equations.y - equations.design[:, size:] @ mean[size:]
+    return before, before - equations.design[:, :size] @ mean[:size]
 
 
 def _support_points(
@@ -198,23 +217,32 @@ def _scatter(
     if not chosen.any():
         return Scatter()
     good = (1 - bad)[chosen]
-    surveys = mean.copy()
-    surveys[:size] = 0.0
+    noise = scales.inlier_variance(equations)
+    weight = good / noise[chosen]
+    before, after = _differences(equations, mean, size)
 
     def spread(square: Floats) -> float | None:
-        return float(np.sqrt((good * square[chosen]).sum() / good.sum())) * unit if good.sum() > 0 else None
+        return (
+            float(np.sqrt((weight * square[chosen]).sum() / weight.sum())) * unit
+            if weight.sum() > 0
+            else None
+        )
 
     return Scatter(
         count=int(chosen.sum()),
         rejected=int(np.sum(good < 0.5)),
-        before=spread((equations.y - equations.design @ surveys) ** 2),
-        after=spread((equations.y - equations.design @ mean) ** 2),
-        expected=spread(scales.inlier_variance(equations)),
+        before=spread(before**2),
+        after=spread(after**2),
+        expected=spread(noise),
     )
 
 
 def _held_out(
-    calibrators: Calibrators, state: JointSolution, problem: LabelProblem, mean: Floats, members: Members
+    calibrators: Calibrators,
+    state: JointSolution,
+    problem: LabelProblem,
+    mean: Floats,
+    members: tuple[Members, Members],
 ) -> dict[int, Scatter]:
     """Scatter of the calibrators the solution never saw, bad ones recognised by the same rule."""
     held = label_problem(
@@ -241,10 +269,11 @@ def _held_out(
         ]
     )
     bad = expit(logit(np.clip(rates, 0.005, 0.6))[equations.kind] + evidence)
-    _fill_weights(members, held, bad)
-    unit = calibrators.units[problem.label]
-    size = state.basis.size
-    return {kind: _scatter(equations, mean, size, problem.scales, bad, kind, unit) for kind in (PAIR, REFERENCE)}
+    unit, size = calibrators.units[problem.label], state.basis.size
+    _fill_members(members, held, equations, mean, size, bad, unit)
+    return {
+        kind: _scatter(equations, mean, size, problem.scales, bad, kind, unit) for kind in (PAIR, REFERENCE)
+    }
 
 
 def _zero_points(
@@ -277,10 +306,14 @@ def _label_notes(
     if not correction.cells.any():
         notes.append("valid nowhere: the calibrators are too few or too far apart")
     if bad.mean() > 0.3:
-        notes.append(f"{100 * bad.mean():.0f} % of the calibrators disagree with the solution: look at them first")
+        notes.append(
+            f"{100 * bad.mean():.0f} % of the calibrators disagree with the solution: look at them first"
+        )
     for kind, word in ((PAIR, "pairs"), (REFERENCE, "references")):
         if held[kind].worse:
-            notes.append(f"held-out {word} scatter more after the correction than before: do not certify unseen")
+            notes.append(
+                f"held-out {word} scatter more after the correction than before: do not certify unseen"
+            )
     return tuple(notes)
 
 
@@ -303,7 +336,9 @@ def _why_nothing(calibrators: Calibrators, label: int) -> str:
 
 
 def _uncalibrated(name: str, size: int, cells: int) -> LabelCorrection:
-    return LabelCorrection(name, np.zeros(size), np.zeros((size, size)), np.zeros(cells, dtype=bool), False, False)
+    return LabelCorrection(
+        name, np.zeros(size), np.zeros((size, size)), np.zeros(cells, dtype=bool), False, False
+    )
 
 
 def _tally(use: NDArray[np.object_]) -> dict[str, int]:
@@ -328,7 +363,9 @@ def _notes(calibrators: Calibrators, state: JointSolution) -> tuple[str, ...]:
     if not np.any(calibrators.pair_use == Use.USED):
         notes.append("no usable wide binary: shape and zero-point rest on the references alone")
     if not np.any(calibrators.reference_use == Use.USED):
-        notes.append("no usable reference star: zero-points are not known, and teff and logg are not calibrated")
+        notes.append(
+            "no usable reference star: zero-points are not known, and teff and logg are not calibrated"
+        )
     for name, count in _populations(calibrators).items():
         if count["pair_stars"] and not count["references"] and np.any(calibrators.reference_use == Use.USED):
             notes.append(f"{name}: no reference star; their zero-point is that of the others")

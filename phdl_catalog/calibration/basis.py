@@ -147,9 +147,7 @@ class SmoothBasis:
             "interaction": self._interaction.size,
         }
         edges = np.cumsum([0, *sizes.values()])
-        return {
-            name: slice(int(a), int(b)) for name, a, b in zip(sizes, edges[:-1], edges[1:], strict=True)
-        }
+        return {name: slice(int(a), int(b)) for name, a, b in zip(sizes, edges[:-1], edges[1:], strict=True)}
 
     @cached_property
     def size(self) -> int:
@@ -214,7 +212,10 @@ class SmoothBasis:
         scale = np.array([smoothness.scale_teff, smoothness.scale_logg])
         damping = (frequency * scale) ** 2
         log_variance[where["surface"]] = (
-            2 * np.log(smoothness.surface) + np.log(2 * np.pi) + np.log(scale).sum() - 0.5 * damping.sum(axis=1)
+            2 * np.log(smoothness.surface)
+            + np.log(2 * np.pi)
+            + np.log(scale).sum()
+            - 0.5 * damping.sum(axis=1)
         )
         gradient[where["surface"], 1] = 2.0
         gradient[where["surface"], 2:4] = 1.0 - damping

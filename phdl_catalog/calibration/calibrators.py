@@ -127,7 +127,9 @@ def check_calibrators(
         raise InputError("label_names contains a name twice")
     raw = to_array(labels)
     if raw.ndim != 2 or raw.shape[1] != len(names):
-        raise InputError(f"labels must have shape (N, {len(names)}) for {len(names)} label names, not {raw.shape}")
+        raise InputError(
+            f"labels must have shape (N, {len(names)}) for {len(names)} label names, not {raw.shape}"
+        )
     raw_errors = to_array(errors)
     _same_shape("errors", raw_errors, "labels", raw)
     usable = np.isfinite(raw) & np.isfinite(raw_errors) & (raw_errors > 0)
@@ -150,7 +152,9 @@ def check_calibrators(
     _same_shape("reference_errors", value_errors, "reference_labels", values)
     survey_list = ["reference"] * len(rows) if surveys is None else [str(name) for name in surveys]
     if len(survey_list) != len(rows):
-        raise InputError(f"surveys must have shape ({len(rows)},) like reference_rows, not ({len(survey_list)},)")
+        raise InputError(
+            f"surveys must have shape ({len(rows)},) like reference_rows, not ({len(survey_list)},)"
+        )
     survey_names = tuple(dict.fromkeys(survey_list))
     survey = np.array([survey_names.index(name) for name in survey_list], dtype=np.int64)
     if not len(pair_rows) and not len(rows):

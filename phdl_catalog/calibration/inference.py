@@ -260,7 +260,9 @@ def marginalise(
     for number in range(center.size):
         axis = np.eye(center.size)[number]
         step = 0.1
-        curvature = (evidence(center + step * axis)[1] - evidence(center - step * axis)[1])[number] / (2 * step)
+        curvature = (evidence(center + step * axis)[1] - evidence(center - step * axis)[1])[number] / (
+            2 * step
+        )
         # The prior of the scales bounds the curvature from below.
         sigma = 1 / np.sqrt(max(curvature, 1 / _WIDTH[number] ** 2))
         for sign in (-1, 1):
@@ -317,7 +319,9 @@ def outlier_evidence(equations: Equations, scales: Scales, posterior: Posterior)
     return np.asarray(0.5 * (np.log(inlier / outlier) + square * (1 / inlier - 1 / outlier)))
 
 
-def learn_outliers(equations: Equations, scales: Scales, posterior: Posterior, bad: Floats, own: Floats) -> Scales:
+def learn_outliers(
+    equations: Equations, scales: Scales, posterior: Posterior, bad: Floats, own: Floats
+) -> Scales:
     """Update how bad the bad calibrators are and how many are bad in this label alone.
 
     Parameters
@@ -362,7 +366,9 @@ def leave_one_out(posterior: Posterior) -> tuple[Floats, Floats]:
     return posterior.residual / rest, 1 / posterior.precision + posterior.leverage / rest
 
 
-def constant_only(equations: Equations, posterior: Posterior, survey_precision: Floats, sigma: float) -> Floats:
+def constant_only(
+    equations: Equations, posterior: Posterior, survey_precision: Floats, sigma: float
+) -> Floats:
     """(K + S,) coefficients of the best correction that is a constant, beside the survey zero-points."""
     count = posterior.mean.size - len(survey_precision)
     columns = np.r_[0, count : posterior.mean.size]

@@ -2,9 +2,9 @@
 
 A chance pair is a chance pair in every label, so the evidence of all labels is pooled; each label may also have
 bad calibrators of its own.  The zero-points of the surveys have one spread, learned from all labels.  The
-coordinates of a calibrator are uncertain; where a reference or a companion says more about them, the weighted
-mean is used, because its error is independent of the residual that is fitted: without that, noise in fe_h would
-look like a correction that depends on fe_h.
+coordinates of a reference star are uncertain; where the reference says more about them, the weighted mean is
+used, because its error is independent of the residual that is fitted: without that, noise in fe_h would look
+like a correction that depends on fe_h.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def label_problem(
     )
 
 
-def _equations(calibrators: Calibrators, problem: LabelProblem, pairs: Floats, references: Floats) -> Equations:
+def _equations(
+    calibrators: Calibrators, problem: LabelProblem, pairs: Floats, references: Floats
+) -> Equations:
     surveys = np.zeros((len(problem.y), len(calibrators.survey_names)))
     count = len(problem.pair_rows)
     column = calibrators.survey[problem.reference_rows]
@@ -216,7 +218,7 @@ def solve_jointly(
     state = JointSolution(
         basis=basis,
         problems=problems,
-        pair_points=calibrators.coordinates[calibrators.pairs],
+        pair_points=_pair_points(calibrators),
         reference_points=calibrators.coordinates[calibrators.reference_rows],
         bad_pairs=np.full(len(calibrators.pairs), 0.05),
         bad_references=np.full(len(calibrators.reference_rows), 0.05),
@@ -298,11 +300,22 @@ def _learn_survey_spread(calibrators: Calibrators, state: JointSolution) -> None
     state.survey_spread = max(float(np.sqrt(squares / weight)), _LEAST_SPREAD)
 
 
+def _pair_points(calibrators: Calibrators) -> Floats:
+    """(M, 2, 3) coordinates of the stars of the pairs: their own teff and logg, and one fe_h for both.
+
+    Siblings have one fe_h.  With their own raw ones, b = fe_h would explain every difference of fe_h.
+    """
+    points = calibrators.coordinates[calibrators.pairs]
+    column = calibrators.label_names.index("fe_h")
+    weight = calibrators.errors[calibrators.pairs, column] ** -2
+    points[:, :, 2] = ((points[:, :, 2] * weight).sum(axis=1) / weight.sum(axis=1))[:, None]
+    return points
+
+
 def _improve_coordinates(calibrators: Calibrators, state: JointSolution) -> None:
-    """Combine raw coordinates with what references and companions say about them."""
+    """Combine raw coordinates with what references say about them."""
     raw, names = calibrators.coordinates, calibrators.label_names
     reference_points = raw[calibrators.reference_rows].copy()
-    pair_points = raw[calibrators.pairs].copy()
     functions = state.basis.functions(state.reference_points)
     solved = {problem.label: problem for problem in state.problems}
     for axis, name in enumerate(COORDINATES):
@@ -321,22 +334,7 @@ def _improve_coordinates(calibrators: Calibrators, state: JointSolution) -> None
             reference_points[rows, axis] = _combined(
                 raw[stars, axis], calibrators.errors[stars, problem.label] ** 2, other, other_variance
             )
-        if len(problem.pair_rows):
-            rows = problem.pair_rows
-            stars = calibrators.pairs[rows]
-            bias = np.stack(
-                [state.basis.functions(state.pair_points[rows, side]) @ coefficients for side in (0, 1)], axis=1
-            )
-            unbiased = raw[stars, axis] - bias
-            variance = calibrators.errors[stars, problem.label] ** 2
-            for side in (0, 1):
-                pair_points[rows, side, axis] = _combined(
-                    raw[stars[:, side], axis],
-                    variance[:, side],
-                    unbiased[:, 1 - side] + bias[:, side],
-                    variance[:, 1 - side],
-                )
-    state.reference_points, state.pair_points = reference_points, pair_points
+    state.reference_points = reference_points
 
 
 def _combined(raw: Floats, variance: Floats, other: Floats, other_variance: Floats) -> Floats:

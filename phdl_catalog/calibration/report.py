@@ -20,7 +20,7 @@ class Constraint(StrEnum):
 
 @dataclass(frozen=True)
 class Scatter:
-    """Scatter of calibrators about zero, in label units, bad calibrators weighted out.
+    """Scatter of calibrators about zero, in label units, weighted by their noise, bad ones weighted out.
 
     Parameters
     ----------

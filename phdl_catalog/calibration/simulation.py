@@ -175,13 +175,18 @@ def simulate_calibrators(
     chance = generator.random(pairs) < bad_fraction
     siblings = ~chance
     for i in shared:
-        truth[second[siblings], i] = truth[first[siblings], i] + generator.normal(0, pair_scatter, siblings.sum())
+        truth[second[siblings], i] = truth[first[siblings], i] + generator.normal(
+            0, pair_scatter, siblings.sum()
+        )
 
     curves = tuple(_draw_curve(generator, 1000.0 if name == "teff" else 1.0) for name in names)
     teff, logg = truth[:, column["teff"]], truth[:, column["logg"]]
     injected = np.stack([curve(teff, logg) for curve in curves], axis=1)
     at_50 = np.array(
-        [_ERRORS_AT_50.get(name, _ELEMENT_ERRORS_AT_50[i % len(_ELEMENT_ERRORS_AT_50)]) for i, name in enumerate(names)]
+        [
+            _ERRORS_AT_50.get(name, _ELEMENT_ERRORS_AT_50[i % len(_ELEMENT_ERRORS_AT_50)])
+            for i, name in enumerate(names)
+        ]
     )
     snr = generator.lognormal(np.log(60), 0.5, total)
     errors = at_50 * np.clip(50 / snr, 0.25, 4)[:, None]

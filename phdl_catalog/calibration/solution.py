@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phdl_catalog.calibration.basis import COORDINATE_UNIT, COORDINATES, SmoothBasis
-from phdl_catalog.calibration.calibrators import Use, to_array
+from phdl_catalog.calibration.calibrators import to_array
+from phdl_catalog.calibration.members import Members
 from phdl_catalog.calibration.report import CalibrationReport
 from phdl_catalog.calibration.validity import CellGrid, pack_cells, unpack_cells
 from phdl_catalog.errors import InputError
@@ -93,61 +94,6 @@ class LabelCorrection:
 
 
 @dataclass(frozen=True, eq=False)
-class Members:
-    """How every calibrator was used.
-
-    Parameters
-    ----------
-    pair_use : (M,) array of str
-        A `Use` for each pair.
-    pair_weight : (M, L) float32 array
-        Probability that the pair is a good one in this label; NaN where it has no equation.
-    reference_use : (K,) array of str
-        A `Use` for each reference.
-    reference_weight : (K, L) float32 array
-        The same for references.
-    """
-
-    pair_use: NDArray[np.object_]
-    pair_weight: NDArray[np.float32]
-    reference_use: NDArray[np.object_]
-    reference_weight: NDArray[np.float32]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; NaN becomes None."""
-        return {
-            "pair_use": [str(use) for use in self.pair_use],
-            "pair_weight": _with_none(self.pair_weight),
-            "reference_use": [str(use) for use in self.reference_use],
-            "reference_weight": _with_none(self.reference_weight),
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any], label_count: int) -> Members:
-        """Inverse of `to_dict`."""
-        return cls(
-            pair_use=_uses(document["pair_use"]),
-            pair_weight=_with_nan(document["pair_weight"], label_count),
-            reference_use=_uses(document["reference_use"]),
-            reference_weight=_with_nan(document["reference_weight"], label_count),
-        )
-
-
-def _uses(names: list[str]) -> NDArray[np.object_]:
-    uses = np.empty(len(names), dtype=object)
-    uses[:] = [Use(name) for name in names]
-    return uses
-
-
-def _with_none(weights: NDArray[np.float32]) -> list[list[float | None]]:
-    return [[None if value != value else value for value in row] for row in weights.tolist()]
-
-
-def _with_nan(rows: list[list[float | None]], width: int) -> NDArray[np.float32]:
-    return np.array(rows, dtype=np.float32).reshape(len(rows), width)
-
-
-@dataclass(frozen=True, eq=False)
 class CalibrationSolution:
     """Corrections of all labels; made by `calibrate`.
 
@@ -161,8 +107,8 @@ class CalibrationSolution:
         Cells of the validity maps.
     corrections : (L,) tuple of LabelCorrection
         One a label.
-    members : Members
-        How every calibrator was used.
+    pairs, references : Members
+        How every pair and every reference was used; empty in a solution that a database gave back.
     configuration : dict
         The options of `calibrate` that made this solution.
     """
@@ -171,7 +117,8 @@ class CalibrationSolution:
     basis: SmoothBasis
     grid: CellGrid
     corrections: tuple[LabelCorrection, ...]
-    members: Members
+    pairs: Members
+    references: Members
     configuration: Mapping[str, Any]
     _report: CalibrationReport
 
@@ -254,7 +201,9 @@ class CalibrationSolution:
             True inside the range the calibrators of a label span.
         """
         number = self.grid.index(self._points(labels))
-        cells = np.stack([entry.cells & (entry.zero_point or not zero_point) for entry in self.corrections], axis=1)
+        cells = np.stack(
+            [entry.cells & (entry.zero_point or not zero_point) for entry in self.corrections], axis=1
+        )
         return np.asarray(cells[number] & (number >= 0)[:, None])
 
     def report(self) -> CalibrationReport:
@@ -269,7 +218,8 @@ class CalibrationSolution:
             "basis": self.basis.to_dict(),
             "grid": self.grid.to_dict(),
             "corrections": [entry.to_dict() for entry in self.corrections],
-            "members": self.members.to_dict(),
+            "pairs": self.pairs.to_dict(),
+            "references": self.references.to_dict(),
             "configuration": dict(self.configuration),
             "report": self._report.to_dict(),
         }
@@ -284,15 +234,20 @@ class CalibrationSolution:
             If the document is no calibration solution of a known format.
         """
         if document.get("format") != FORMAT:
-            raise InputError(f"this is no calibration solution: format is {document.get('format')!r}, not '{FORMAT}'")
+            raise InputError(
+                f"this is no calibration solution: format is {document.get('format')!r}, not '{FORMAT}'"
+            )
         grid = CellGrid.from_dict(document["grid"])
         names = tuple(document["label_names"])
         return cls(
             label_names=names,
             basis=SmoothBasis.from_dict(document["basis"]),
             grid=grid,
-            corrections=tuple(LabelCorrection.from_dict(entry, grid.size) for entry in document["corrections"]),
-            members=Members.from_dict(document["members"], len(names)),
+            corrections=tuple(
+                LabelCorrection.from_dict(entry, grid.size) for entry in document["corrections"]
+            ),
+            pairs=Members.from_dict(document["pairs"], len(names)),
+            references=Members.from_dict(document["references"], len(names)),
             configuration=dict(document["configuration"]),
             _report=CalibrationReport.from_dict(document["report"]),
         )

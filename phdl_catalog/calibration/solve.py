@@ -84,7 +84,15 @@ def calibrate(
         If there are neither pairs nor references.
     """
     calibrators = check_calibrators(
-        label_names, labels, errors, pairs, reference_rows, reference_labels, reference_errors, surveys, pair_chance
+        label_names,
+        labels,
+        errors,
+        pairs,
+        reference_rows,
+        reference_labels,
+        reference_errors,
+        surveys,
+        pair_chance,
     )
     if not 0 <= held_out_fraction <= 0.5:
         raise InputError(f"held_out_fraction must be between 0 and 0.5, not {held_out_fraction}")
@@ -128,7 +136,9 @@ def _support(calibrators: Calibrators) -> NDArray[np.float64]:
 def _problems(calibrators: Calibrators) -> list[LabelProblem]:
     pairs = np.flatnonzero(calibrators.pair_use == Use.USED)
     references = np.flatnonzero(calibrators.reference_use == Use.USED)
-    problems = [label_problem(calibrators, label, pairs, references) for label in range(len(calibrators.label_names))]
+    problems = [
+        label_problem(calibrators, label, pairs, references) for label in range(len(calibrators.label_names))
+    ]
     return [problem for problem in problems if len(problem.y) >= LEAST_EQUATIONS]
 
 

@@ -60,7 +60,10 @@ class CellGrid:
     @property
     def centers(self) -> Floats:
         """(size, 3) centres of all cells."""
-        axes = [low + (np.arange(n) + 0.5) * step for low, n, step in zip(self.lower, self.shape, CELL, strict=True)]
+        axes = [
+            low + (np.arange(n) + 0.5) * step
+            for low, n, step in zip(self.lower, self.shape, CELL, strict=True)
+        ]
         return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
 
     def index(self, points: Floats) -> NDArray[np.int64]:

@@ -70,21 +70,22 @@ def load_file(path: str | os.PathLike[str]) -> LoadedFile:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         raise RejectedSpectrum(RejectionReason.UNREADABLE, str(error)) from error
-    with open(descriptor, "rb", buffering=0) as stream:
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise RejectedSpectrum(RejectionReason.UNREADABLE, "not a regular file")
-            if status.st_size > LARGEST_BYTES:
-                raise RejectedSpectrum(
-                    RejectionReason.TOO_LARGE, f"{status.st_size:,} bytes; the limit is {LARGEST_BYTES:,}"
-                )
-            parts, length = [], 0
-            while length <= LARGEST_BYTES and (part := stream.read(LARGEST_BYTES + 1 - length)):
-                parts.append(part)
-                length += len(part)
-        except OSError as error:
-            raise RejectedSpectrum(RejectionReason.UNREADABLE, str(error)) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise RejectedSpectrum(RejectionReason.UNREADABLE, "not a regular file")
+        if status.st_size > LARGEST_BYTES:
+            raise RejectedSpectrum(
+                RejectionReason.TOO_LARGE, f"{status.st_size:,} bytes; the limit is {LARGEST_BYTES:,}"
+            )
+        parts, length = [], 0
+        while length <= LARGEST_BYTES and (part := os.read(descriptor, LARGEST_BYTES + 1 - length)):
+            parts.append(part)
+            length += len(part)
+    except OSError as error:
+        raise RejectedSpectrum(RejectionReason.UNREADABLE, str(error)) from error
+    finally:
+        os.close(descriptor)
     data = b"".join(parts)
     if len(data) > LARGEST_BYTES:
         raise RejectedSpectrum(RejectionReason.TOO_LARGE, f"grew past the limit of {LARGEST_BYTES:,} bytes")

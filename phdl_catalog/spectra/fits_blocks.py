@@ -58,16 +58,16 @@ class Cards(Mapping[str, CardValue]):
     A value is made out when it is asked for: of 150 cards a reader wants 40.
     """
 
-    def __init__(self, cards: dict[bytes, bytes]) -> None:
+    def __init__(self, cards: dict[str, bytes]) -> None:
         self._cards = cards
 
     def __getitem__(self, key: str) -> CardValue:
-        card = self._cards[key.encode("ascii")]
+        card = self._cards[key]
         matched = _VALUE.match(card, _VALUE_START)
         return None if matched is None else parse_value(matched["text"], matched["word"])
 
     def __iter__(self) -> Iterator[str]:
-        return (key.decode("ascii", "replace") for key in self._cards)
+        return iter(self._cards)
 
     def __len__(self) -> int:
         return len(self._cards)
@@ -141,7 +141,7 @@ def read_header(data: bytes, start: int) -> HeaderUnit:
     RejectedSpectrum
         As truncated or corrupt, if there is no END or no size can be made out.
     """
-    cards: dict[bytes, bytes] = {}
+    cards: dict[str, bytes] = {}
     limit = start + _MOST_HEADER_BLOCKS * BLOCK_BYTES
     position = start
     while True:
@@ -156,7 +156,7 @@ def read_header(data: bytes, start: int) -> HeaderUnit:
                 RejectionReason.CORRUPT, f"no END card in {_MOST_HEADER_BLOCKS} blocks of header"
             )
         if card[_KEY_BYTES:_VALUE_START] == b"= ":
-            cards.setdefault(card[:_KEY_BYTES].rstrip(), card)
+            cards.setdefault(card[:_KEY_BYTES].rstrip().decode("latin-1"), card)
     data_start = start + -(-(position - start) // BLOCK_BYTES) * BLOCK_BYTES
     unit = HeaderUnit(Cards(cards), data_start, 0)
     return replace(unit, data_bytes=_data_bytes(unit))

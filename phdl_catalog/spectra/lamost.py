@@ -59,9 +59,8 @@ def parse_spectrum(data: bytes) -> Spectrum:
     content = unpack(data)
     primary = read_header(content, 0)
     _require_lamost(primary.cards)
-    if primary.data_bytes:
-        return _from_image(content, primary)
-    return _from_table(content, primary)
+    with np.errstate(all="ignore"):  # damaged numbers overflow; each is looked at before it is used
+        return _from_image(content, primary) if primary.data_bytes else _from_table(content, primary)
 
 
 def _require_lamost(cards: Mapping[str, CardValue]) -> None:
@@ -202,12 +201,11 @@ def _assemble(
     ormask: NDArray[np.generic],
 ) -> Spectrum:
     facts = read_facts(cards, layout)
-    with np.errstate(all="ignore"):  # damaged numbers overflow; the mask policy takes them out
-        raw_flux, raw_ivar = flux.astype(np.float32), ivar.astype(np.float32)
-        if not np.any(np.isfinite(raw_flux) & np.isfinite(raw_ivar)):
-            raise RejectedSpectrum(RejectionReason.NO_FINITE_PIXELS, "not one pixel is a number")
-        clean_flux, clean_ivar = clean_pixels(raw_flux, raw_ivar)
-        bits = [_mask_bits(array) for array in (andmask, ormask)]
+    raw_flux, raw_ivar = flux.astype(np.float32), ivar.astype(np.float32)
+    if not np.any(np.isfinite(raw_flux) & np.isfinite(raw_ivar)):
+        raise RejectedSpectrum(RejectionReason.NO_FINITE_PIXELS, "not one pixel is a number")
+    clean_flux, clean_ivar = clean_pixels(raw_flux, raw_ivar)
+    bits = [_mask_bits(array) for array in (andmask, ormask)]
     if not np.any(good_pixels(clean_ivar, *bits)):
         raise RejectedSpectrum(RejectionReason.NO_GOOD_PIXELS, "every pixel is masked or has no weight")
     return Spectrum(facts, grid.first, clean_flux, clean_ivar, *bits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 
 from phdl_catalog.database import migrate
 from phdl_catalog.database.roles import READER
@@ -25,7 +26,10 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def server_dir() -> Iterator[Path]:
     """A directory whose path is short enough for a socket; each process of pytest-xdist has its own."""
-    directory = Path(tempfile.mkdtemp(prefix="phdl-"))
+    memory = Path("/dev/shm")
+    # In memory a fresh database costs 30 ms, on a busy disk a second.
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * 1024**3
+    directory = Path(tempfile.mkdtemp(prefix="phdl-", dir=memory if roomy else None))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -56,10 +60,27 @@ def database(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Itera
     yield from _database(postgres, _TEMPLATE, monkeypatch)
 
 
+@pytest.fixture(scope="session")
+def _scratch_engine(postgres: PostgresServer) -> Iterator[Engine]:
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE phdl_scratch TEMPLATE {_TEMPLATE}")
+    engine = create_engine(postgres.url("phdl_scratch").replace("postgresql:", "postgresql+psycopg:", 1))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def transaction(_scratch_engine: Engine) -> Iterator[Connection]:
+    """A transaction in a migrated database, rolled back at the end: cheaper than `database`."""
+    with _scratch_engine.connect() as connection:
+        yield connection
+        connection.rollback()
+
+
 def _database(postgres: PostgresServer, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         if template == _TEMPLATE:
             # Rights on the database itself are not copied from the template.
             migrate_rights = f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"

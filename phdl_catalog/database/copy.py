@@ -20,6 +20,9 @@ def driver_connection(connection: Connection | psycopg.Connection[Any]) -> psyco
     """The psycopg connection under a SQLAlchemy one, in the same transaction."""
     if isinstance(connection, psycopg.Connection):
         return connection
+    if not connection.in_transaction():
+        # Otherwise SQLAlchemy would not know that there is something to commit or to roll back.
+        connection.begin()
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver

@@ -190,8 +190,8 @@ def _stellar(
     subgiant, giant = stages == Stage.SUBGIANT.value, stages == Stage.GIANT.value
     teff = 4700.0 + 1600.0 * chance
     logg = 4.62 - 0.16 * (teff - 4700.0) / 1000.0 + 0.04 * noise
-    teff[subgiant] = 4950.0 + 1350.0 * chance[subgiant] - 120.0 * np.clip(fe_h[subgiant], -1.5, 0.4)
-    logg[subgiant] = 3.62 + 0.30 * (teff[subgiant] - 4950.0) / 1350.0 + 0.08 * noise[subgiant]
+    teff[subgiant] = 4950.0 + 1350.0 * chance[subgiant] - 250.0 * np.clip(fe_h[subgiant], -1.5, 0.4)
+    logg[subgiant] = 3.60 + 0.30 * chance[subgiant] + 0.06 * noise[subgiant]
     logg[giant] = 1.9 + 1.4 * chance[giant]
     teff[giant] = 4850.0 + 420.0 * (logg[giant] - 2.6) - 250.0 * fe_h[giant] + 50.0 * noise[giant]
     return teff, logg

@@ -36,6 +36,6 @@ def recreate_label_views(connection: Connection) -> int:
         Number of models.
     """
     made = connection.execute(
-        text("SELECT phdl.create_model_objects(model_version_id) FROM phdl.model_version ORDER BY 1")
+        text("SELECT phdl.create_model_objects(model_version_id) FROM phdl.model_version")
     )
     return len(made.all())

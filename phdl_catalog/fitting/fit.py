@@ -14,7 +14,7 @@ from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.forward import ForwardModel, Model
 from phdl_catalog.fitting.judge import judge
 from phdl_catalog.fitting.kernel import REACH
-from phdl_catalog.fitting.noise import FloorBands, outlier
+from phdl_catalog.fitting.noise import FloorBands
 from phdl_catalog.fitting.objective import Objective, Observation
 from phdl_catalog.fitting.optimiser import Optimiser, Solution
 from phdl_catalog.fitting.options import FitOptions
@@ -65,12 +65,12 @@ class Fitter:
             ContinuumBasis.on(grid, choice.knot_spacing, choice.arm_join, self.device),
             FloorBands.on(grid, self.device),
             choice.outlier,
+            choice.fit_error_floor,
         )
         self._optimiser = Optimiser(
             self._objective,
             coarse_directions(self._forward.label_names, self._forward.half_range),
             fit_blur=choice.fit_line_width,
-            fit_floor=choice.fit_error_floor,
             tolerance=choice.tolerance,
         )
         self._model_variance = self._read_model_error(model)
@@ -160,12 +160,7 @@ class Fitter:
         labels = forward.labels(point.parameters)
         rv = velocity_of_shift(shift)
         n_used = observation.use.sum(dim=1)
-        freedom = (n_used - forward.n_labels - 2 - self._objective.continuum.size).clamp_min(1.0)
-        curve2 = point.curve.square()
-        plain = observation.use / (observation.variance + observation.model_variance * curve2)
-        price, _ = outlier(point.residual.square() * plain, self.options.outlier)
-        cost = price.sum(dim=1, dtype=torch.float64)
-        floor = self._objective.bands.spread(solution.floor2).sqrt()
+        floor = self._objective.bands.spread(solution.weights.floor2).sqrt()
         part = FitResult.empty(forward.label_names, len(good))
         n_labels = forward.n_labels
         for target, values in (
@@ -178,7 +173,7 @@ class Fitter:
             (part.line_variance, point.parameters[:, -1]),
             (part.e_line_variance, sigma.errors[:, -1]),
             (part.error_floor, (floor * observation.use).sum(dim=1) / n_used.clamp_min(1.0)),
-            (part.chi2, cost / freedom),
+            (part.chi2, self._objective.reduced_chi2(observation, point)),
             (part.n_pixels, n_used),
             (part.n_iterations, solution.evaluations),
         ):
@@ -209,14 +204,14 @@ class Fitter:
     ) -> FittedPixels:
         """Model, continuum, error and weight back on the pixels that were given."""
         out = _no_pixels(spectra.grid, len(good))
-        point, first = solution.point, self._forward.grid.first
+        point, weights, first = solution.point, solution.weights, self._forward.grid.first
         used = observation.use > 0
-        error = torch.where(used, point.total_variance.sqrt(), torch.full_like(point.curve, torch.nan))
+        error = torch.where(used, weights.variance.sqrt(), torch.full_like(point.curve, torch.nan))
         arrays = {
             "model": (point.state.flux, False),
             "continuum": (point.curve, True),
             "error": (error, True),
-            "weight": (point.weight * point.total_variance, False),
+            "weight": (weights.weight * weights.variance, False),
         }
         for name, (values, in_flux_units) in arrays.items():
             rows = values.cpu().numpy()

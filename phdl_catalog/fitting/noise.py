@@ -1,4 +1,4 @@
-"""The noise of a pixel: the survey's inverse variance, outliers, and an error floor where chi2 asks for one."""
+"""The noise of a pixel: inverse variance, outliers, and an error floor where chi2 asks for one."""
 
 from __future__ import annotations
 

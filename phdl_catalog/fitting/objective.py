@@ -50,6 +50,29 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """What pixels count; held while parameters move, so that the cost is a function of these alone.
+
+    Parameters
+    ----------
+    floor2 : (N, M) Tensor
+        Squared error floors of the bands, as a fraction of the continuum.
+    variance : (N, P) Tensor
+        Noise, model error and error floor.
+    weight : (N, P) Tensor
+        Inverse variance, less for outliers, 0 if not used.
+    """
+
+    floor2: Tensor
+    variance: Tensor
+    weight: Tensor
+
+    def rows(self, index: Tensor) -> Weights:
+        """The weights of some of the stars."""
+        return Weights(self.floor2[index], self.variance[index], self.weight[index])
+
+
+@dataclass(frozen=True)
 class Point:
     """A trial: parameters, and what follows from them.
 
@@ -58,7 +81,7 @@ class Point:
     parameters : (N, L + 2) Tensor
         float64.
     cost : (N,) Tensor
-        Robust chi2, float64.
+        Weighted sum of squared residuals, float64.
     gradient : (N, L + 2) Tensor
         Of half the cost, float64.
     state : ModelState
@@ -67,10 +90,6 @@ class Point:
         Pseudo-continua.
     residual : (N, P) Tensor
         Observed minus model flux.
-    total_variance : (N, P) Tensor
-        Noise, model error and error floor.
-    weight : (N, P) Tensor
-        What pixels count: inverse variance, less for outliers, 0 if not used.
     """
 
     parameters: Tensor
@@ -79,8 +98,6 @@ class Point:
     state: ModelState
     curve: Tensor
     residual: Tensor
-    total_variance: Tensor
-    weight: Tensor
 
 
 class Objective:
@@ -94,75 +111,94 @@ class Objective:
         On the forward model's pixels.
     bands : FloorBands
         On the same pixels.
-    outlier : float
+    limit : float
         Deviation from which on pixels lose weight [sigma].
+    fit_floor : bool
+        Whether residuals may ask for an error floor.
     """
 
     def __init__(
-        self, forward: ForwardModel, continuum: ContinuumBasis, bands: FloorBands, outlier: float
+        self,
+        forward: ForwardModel,
+        continuum: ContinuumBasis,
+        bands: FloorBands,
+        limit: float,
+        fit_floor: bool,
     ) -> None:
         self.forward = forward
         self.continuum = continuum
         self.bands = bands
-        self.outlier = outlier
+        self._limit = limit
+        self._fit_floor = fit_floor
 
-    def first(self, observation: Observation, parameters: Tensor, floor2: Tensor) -> Point:
-        """Evaluate without an earlier trial: outliers are unknown, so the curve is found twice."""
-        guess = self.evaluate(observation, parameters, floor2, observation.use / observation.variance, None)
-        return self.evaluate(observation, parameters, floor2, guess.weight, guess.curve)
+    def first_weights(self, observation: Observation, state: ModelState) -> Weights:
+        """Weights at a start, where neither outliers nor errors of the model are known."""
+        plain = observation.use / observation.variance
+        floor2 = plain.new_zeros(len(plain), len(self.bands.member))
+        weights = Weights(floor2, observation.variance, plain)
+        for _ in range(2):  # an outlier spoils the first curve, and is known as one after it
+            weights = self.weigh(observation, state, weights)
+        return weights
 
-    def evaluate(
-        self,
-        observation: Observation,
-        parameters: Tensor,
-        floor2: Tensor,
-        weight: Tensor,
-        curve: Tensor | None,
-    ) -> Point:
-        """Cost and gradient at `parameters`.
+    def weigh(self, observation: Observation, state: ModelState, weights: Weights) -> Weights:
+        """Find error floors and outliers from the residuals of a trial.
 
         Parameters
         ----------
         observation : Observation
             The data.
-        parameters : (N, L + 2) Tensor
-            Where.
-        floor2 : (N, M) Tensor
-            Squared error floors of the bands.
-        weight, curve : (N, P) Tensor
-            Weights and pseudo-continua of the trial before this one; they change little from trial to trial.
+        state : ModelState
+            Of the trial.
+        weights : Weights
+            The weights so far.
         """
-        state = self.forward.evaluate(parameters)
-        solution = self.continuum.solve(observation.flux, state.flux, weight)
-        new_curve = self.continuum.curve(solution)
-        floor = self.bands.spread(floor2) + observation.model_variance
-        total = observation.variance + floor * (new_curve if curve is None else curve).square()
-        residual = observation.flux - new_curve * state.flux
-        inverse = observation.use / total
-        price, factor = outlier(residual.square() * inverse, self.outlier)
-        new_weight = inverse * factor
-        cost = price.sum(dim=1, dtype=torch.float64)
-        gradient = -self.forward.pull_back(state, new_weight * residual * new_curve)
-        return Point(parameters, cost, gradient, state, new_curve, residual, total, new_weight)
+        curve, residual = self._residual(observation, state, weights.weight)
+        curve2, residual2 = curve.square(), residual.square()
+        own = observation.variance + observation.model_variance * curve2
+        floor2 = weights.floor2
+        if self._fit_floor:
+            floor2 = self.bands.fit(residual2, own, curve2, observation.use, self._limit)
+        variance = own + self.bands.spread(floor2) * curve2
+        inverse = observation.use / variance
+        _, factor = outlier(residual2 * inverse, self._limit)
+        return Weights(floor2, variance, inverse * factor)
 
-    def floors(self, observation: Observation, point: Point) -> Tensor:
-        """Squared error floors (N, M) that the residuals of a trial ask for."""
-        curve2 = point.curve.square()
-        return self.bands.fit(
-            point.residual.square(),
-            observation.variance + observation.model_variance * curve2,
-            curve2,
-            observation.use,
-            self.outlier,
-        )
+    def evaluate(self, observation: Observation, parameters: Tensor, weights: Weights) -> Point:
+        """Cost and gradient at `parameters` (N, L + 2)."""
+        return self.score(observation, parameters, self.forward.evaluate(parameters), weights)
 
-    def curvature(self, point: Point, directions: Tensor | None = None) -> Tensor:
+    def score(
+        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
+    ) -> Point:
+        """Cost and gradient of model spectra that are there already; once for each state."""
+        curve, residual = self._residual(observation, state, weights.weight)
+        weighted = weights.weight * residual
+        cost = (weighted * residual).sum(dim=1, dtype=torch.float64)
+        gradient = -self.forward.pull_back(state, weighted * curve)
+        return Point(parameters, cost, gradient, state, curve, residual)
+
+    def reduced_chi2(self, observation: Observation, point: Point) -> Tensor:
+        """Reduced chi2 (N,) with the noise and the model's stated error alone, outliers counted as such."""
+        variance = observation.variance + observation.model_variance * point.curve.square()
+        price, _ = outlier(point.residual.square() * observation.use / variance, self._limit)
+        fitted = point.parameters.shape[1] + self.continuum.size
+        freedom = (observation.use.sum(dim=1) - fitted).clamp_min(1.0)
+        return price.sum(dim=1, dtype=torch.float64) / freedom
+
+    def _residual(self, observation: Observation, state: ModelState, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The best pseudo-continua, and observed minus model flux."""
+        curve = self.continuum.curve(self.continuum.solve(observation.flux, state.flux, weight))
+        return curve, observation.flux - curve * state.flux
+
+    def curvature(self, point: Point, weights: Weights, directions: Tensor | None = None) -> Tensor:
         """Half the second derivatives of the cost, continuum marginalised.
 
         Parameters
         ----------
         point : Point
             Where.
+        weights : Weights
+            What pixels count.
         directions : (D, L) Tensor, optional
             Directions in the space of scaled labels; default: every label.
 
@@ -172,13 +208,14 @@ class Objective:
             float64.
         """
         size = len(point.parameters)
-        batch = _CURVATURE_BATCH if point.weight.device.type == "cpu" else size
+        batch = _CURVATURE_BATCH if weights.weight.device.type == "cpu" else size
         blocks = [
-            self._curvature(point, slice(start, start + batch), directions) for start in range(0, size, batch)
+            self._curvature(point, weights.weight, slice(start, start + batch), directions)
+            for start in range(0, size, batch)
         ]
         return torch.cat(blocks)
 
-    def _curvature(self, point: Point, rows: slice, directions: Tensor | None) -> Tensor:
+    def _curvature(self, point: Point, all_weights: Tensor, rows: slice, directions: Tensor | None) -> Tensor:
         state = ModelState(
             point.state.flux[rows],
             point.state.by_shift[rows],
@@ -187,7 +224,7 @@ class Objective:
             point.state.coefficients[rows],
             replace(point.state.filters, taps=point.state.filters.taps[rows]),
         )
-        weight = point.weight[rows]
+        weight = all_weights[rows]
         jacobian = self.forward.jacobian(state, directions) * (point.curve[rows] * weight.sqrt())[:, None]
         own = torch.bmm(jacobian, jacobian.mT).double()
         cross = ((jacobian * (weight.sqrt() * state.flux)[:, None]) @ self.continuum.design.T).double()

@@ -23,7 +23,7 @@ class FitOptions:
         Fit the width of the line-spread function, which varies from fibre to fibre, together with the labels.
     fit_error_floor : bool
         Where residuals exceed the noise, add an error proportional to the continuum, one in each of a few
-        bands of wavelength, so that chi2 is one.  Without it a bright star's labels follow the model's faults.
+        bands of wavelength, so that chi2 is one; else the labels of bright stars follow the model's faults.
     largest_velocity : float
         Velocities searched, to either side [km/s].
     knot_spacing, arm_join : float

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Times that parameters which would leave their bounds are put on them, and the others solved for again.
-_PASSES = 3
+#: Passes of the active-set method, and sweeps along single parameters that follow.
+_PASSES, _SWEEPS = 5, 1
 
 #: Smallest curvature along a step that a secant update accepts, as a fraction of the expected one.
 _LEAST_CURVATURE = 0.2
@@ -15,14 +15,8 @@ _LEAST_CURVATURE = 0.2
 _RIDGE = 1e-9
 
 
-def bounded_step(
-    gradient: Tensor, curvature: Tensor, damping: Tensor, lower: Tensor, upper: Tensor
-) -> tuple[Tensor, Tensor]:
+def bounded_step(gradient: Tensor, curvature: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Minimise the quadratic model of the cost inside a box.
-
-    Parameters whose unbounded optimum is outside the box are put on its face and the others solved for again
-    (a primal active-set method of a fixed number of passes); a parameter on a face leaves it as soon as the
-    gradient points inside, because each call begins with all of them free.
 
     Parameters
     ----------
@@ -30,8 +24,6 @@ def bounded_step(
         Of half the cost, float64.
     curvature : (N, D, D) Tensor
         Half the second derivatives, float64, positive semi-definite.
-    damping : (N,) Tensor
-        Levenberg-Marquardt damping, relative to the diagonal of the curvature.
     lower, upper : (N, D) Tensor
         Largest steps down (not positive) and up (not negative); where both are 0 a parameter is fixed.
 
@@ -45,24 +37,55 @@ def bounded_step(
     diagonal = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30)
     scale = diagonal.rsqrt()
     matrix = curvature * scale[:, :, None] * scale[:, None, :]
-    matrix = matrix + torch.diag_embed((damping[:, None] + _RIDGE).expand_as(scale))
+    matrix = matrix + _RIDGE * torch.eye(scale.shape[1], dtype=scale.dtype, device=scale.device)
     right = -gradient * scale
     low, high = lower / scale, upper / scale
 
-    held = torch.zeros_like(right, dtype=torch.bool)
-    step = torch.zeros_like(right)
+    step = _active_set(matrix, right, low, high)
+    for _ in range(_SWEEPS):
+        step = _sweep(matrix, right, low, high, step)
+    length = torch.einsum("ni,nij,nj->n", step, matrix, step).clamp_min(0.0).sqrt()
+    return step * scale, length
+
+
+def _active_set(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The best point of a few passes of the primal-dual active-set method (Hintermueller et al. 2002).
+
+    It finds the exact minimum nearly always, but may go in circles; what it returns is never worse than 0.
+    """
+    best = torch.zeros_like(right)
+    lowest = torch.zeros_like(right[:, 0])
     identity = torch.eye(right.shape[1], dtype=matrix.dtype, device=matrix.device)
+    face = torch.zeros_like(right)
+    held = torch.zeros_like(right, dtype=torch.bool)
     for _ in range(_PASSES):
         free = (~held).to(matrix.dtype)
         reduced = matrix * free[:, :, None] * free[:, None, :] + identity * (1.0 - free)[:, :, None]
-        on_face = torch.where(held, step, torch.zeros_like(step))
-        target = torch.where(held, step, right - torch.einsum("nij,nj->ni", matrix, on_face))
+        target = torch.where(held, face, right - torch.einsum("nij,nj->ni", matrix, face))
         factor, _ = torch.linalg.cholesky_ex(reduced)
         solution = torch.cholesky_solve(target.unsqueeze(-1), factor).squeeze(-1)
-        step = torch.minimum(torch.maximum(solution, low), high)
-        held = held | (solution <= low) | (solution >= high)
-    length = torch.einsum("ni,nij,nj->n", step, matrix, step).clamp_min(0.0).sqrt()
-    return step * scale, length
+        inside = torch.minimum(torch.maximum(solution, low), high)
+        value = (inside * (0.5 * torch.einsum("nij,nj->ni", matrix, inside) - right)).sum(dim=1)
+        better = value < lowest
+        best = torch.where(better[:, None], inside, best)
+        lowest = torch.where(better, value, lowest)
+        # A parameter is held on a face if it would cross it, or is there and pushed against it.
+        pushed = solution - (torch.einsum("nij,nj->ni", matrix, solution) - right)
+        held = (pushed <= low) | (pushed >= high)
+        face = torch.where(pushed <= low, low, high) * held
+    return best
+
+
+def _sweep(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor, step: Tensor) -> Tensor:
+    """Minimise along one parameter after the other; the matrix has a unit diagonal."""
+    step = step.clone()
+    slope = torch.einsum("nij,nj->ni", matrix, step) - right
+    for index in range(step.shape[1]):
+        old = step[:, index].clone()
+        new = torch.minimum(torch.maximum(old - slope[:, index], low[:, index]), high[:, index])
+        step[:, index] = new
+        slope = slope + matrix[:, :, index] * (new - old)[:, None]
+    return step
 
 
 def secant_update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:

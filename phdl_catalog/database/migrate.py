@@ -92,7 +92,7 @@ def upgrade(engine: Engine) -> bool:
     Returns
     -------
     bool
-        Whether anything was to be done.
+        Whether a migration was missing.
 
     Raises
     ------
@@ -104,12 +104,12 @@ def upgrade(engine: Engine) -> bool:
         before = _status(connection)
         if before.ahead:
             raise SchemaError(_behind_code(before))
-        if before.matches:
-            return False
+        # Always: a dump restored on another server brings the tables but not the roles.
         roles.create_roles(connection)
-        command.upgrade(alembic_config(connection), "head")
+        if not before.matches:
+            command.upgrade(alembic_config(connection), "head")
         roles.grant(connection, sql_file("roles.sql"))
-    return True
+    return not before.matches
 
 
 def schema_status(engine: Engine) -> SchemaStatus:

@@ -103,3 +103,12 @@ def test_two_upgrades_at_once_are_harmless(empty_database: Engine) -> None:
         changed = list(pool.map(migrate.upgrade, [empty_database, empty_database]))
     assert sorted(changed) == [False, True]
     migrate.check(empty_database)
+
+
+def test_an_upgrade_gives_rights_back_that_were_lost(database: Engine) -> None:
+    with database.begin() as connection:
+        connection.execute(text("REVOKE ALL ON phdl.label_long FROM phdl_reader"))
+    migrate.upgrade(database)
+    with database.connect() as connection:
+        query = "SELECT has_table_privilege('phdl_reader', 'phdl.label_long', 'SELECT')"
+        assert connection.scalar(text(query)) is True

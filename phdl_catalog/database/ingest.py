@@ -24,8 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, func, select
 
+from phdl_catalog.database.events import record_event
 from phdl_catalog.database.ingest_files import FileTree
 from phdl_catalog.database.ingest_reader import (
     PIECE_FILES,
@@ -44,7 +45,7 @@ from phdl_catalog.database.ingest_rows import (
     merge_rows,
     unreferenced_shards,
 )
-from phdl_catalog.database.models import Event, SpectrumState
+from phdl_catalog.database.models import SpectrumState
 from phdl_catalog.database.releases import add_release, find_release
 from phdl_catalog.errors import ConflictError, NotFoundError, StateError
 from phdl_catalog.spectra import PixelAddress, PixelStore
@@ -306,6 +307,4 @@ def _record(engine: Engine, summary: IngestSummary) -> None:
     counts = ("found", "accepted", "rejected", "unchanged", "conflicts")
     detail = {name: getattr(summary, name) for name in counts} | {"reasons": dict(summary.reasons)}
     with engine.begin() as connection:
-        connection.execute(
-            insert(Event).values(subject=f"data_release:{summary.release}", action="ingested", detail=detail)
-        )
+        record_event(connection, f"data_release:{summary.release}", "ingested", detail)

@@ -50,7 +50,8 @@ def _expand(argument: str) -> list[str]:
     if glob.has_magic(argument):
         matches = sorted(glob.glob(argument, recursive=True, include_hidden=True))
         if matches:
-            return matches
+            # A pattern follows links in circles, until the system has enough of it.
+            return sorted({os.path.realpath(match): match for match in reversed(matches)}.values())
         raise InputError(f"nothing matches the pattern {argument!r}")
     raise InputError(f"there is no file or folder {argument!r}")
 

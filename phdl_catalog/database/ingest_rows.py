@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from psycopg import sql
-from sqlalchemy import Column, Connection, MetaData, Table, select
+from sqlalchemy import Column, Connection, MetaData, Table, Text, cast, exists, func, select
 from sqlalchemy.dialects import postgresql
 
+from phdl_catalog.database.copy import copy_rows
 from phdl_catalog.database.ingest_reader import Accepted, Rejected
 from phdl_catalog.database.models import Spectrum, SpectrumState
 from phdl_catalog.errors import StateError
@@ -55,9 +55,6 @@ _COLUMNS = {
     "subclass": "text",
 }
 
-#: Name of the temporary table a batch goes through.
-_INCOMING = "phdl_incoming_spectrum"
-
 
 @dataclass(frozen=True)
 class KnownFile:
@@ -100,11 +97,9 @@ def known_spectra(connection: Connection, release_id: int, obsids: Sequence[int]
 
 def unreferenced_shards(connection: Connection, shards: Sequence[str]) -> list[str]:
     """Which of some shards no accepted spectrum refers to."""
-    referenced = select(Spectrum.shard).where(
-        Spectrum.shard.in_(shards), Spectrum.state == SpectrumState.ACCEPTED
-    )
-    used = set(connection.execute(referenced.distinct()).scalars())
-    return [shard for shard in shards if shard not in used]
+    name = func.unnest(cast(list(shards), postgresql.ARRAY(Text))).column_valued("name")
+    used = exists().where(Spectrum.shard == name, Spectrum.state == SpectrumState.ACCEPTED)
+    return list(connection.execute(select(name).where(~used)).scalars())
 
 
 def merge_rows(
@@ -126,20 +121,15 @@ def merge_rows(
     rows = _accepted_rows(release_id, accepted) + [_rejected_row(release_id, item) for item in rejected]
     if not rows:
         return
-    names = sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
-    source = sql.Identifier(str(_TABLE.schema), _TABLE.name)
-    driver = connection.connection.cursor()
-    driver.execute(
-        sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-            sql.Identifier(_INCOMING), names, source
-        )
+    incoming = Table(
+        "incoming_spectrum",
+        MetaData(),
+        *(Column(name, _TABLE.c[name].type) for name in _COLUMNS),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DROP",
     )
-    copy_in = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(_INCOMING), names)
-    with driver.copy(copy_in) as copy:
-        copy.set_types(list(_COLUMNS.values()))
-        for row in rows:
-            copy.write_row(row)
-    incoming = Table(_INCOMING, MetaData(), *(Column(name, _TABLE.c[name].type) for name in _COLUMNS))
+    incoming.create(connection, checkfirst=False)
+    copy_rows(connection, incoming.name, list(_COLUMNS), list(_COLUMNS.values()), rows)
     # In the order of the shards, so that neighbours in the table are neighbours on disk.
     ordered = select(incoming).order_by(incoming.c.shard, incoming.c.shard_row, incoming.c.uri)
     merge = postgresql.insert(_TABLE).from_select(list(_COLUMNS), ordered)
@@ -148,7 +138,7 @@ def merge_rows(
             index_elements=["release_id", "uri"],
             set_={name: merge.excluded[name] for name in _COLUMNS},
             where=_TABLE.c.state == SpectrumState.REJECTED,
-        )
+        ).execution_options(preserve_rowcount=True)
     ).rowcount
     if written != len(rows):
         raise StateError(

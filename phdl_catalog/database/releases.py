@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Float, cast, func, insert, select
 
-from phdl_catalog.database.models import DataRelease, Event, Spectrum, SpectrumState
+from phdl_catalog.database.events import record_event
+from phdl_catalog.database.models import DataRelease, Spectrum, SpectrumState
 from phdl_catalog.errors import ConflictError, InputError, NotFoundError
 
 #: Edges of the bins of signal to noise (g band) in a release's summary; the last one is open.
@@ -76,7 +77,7 @@ def add_release(engine: Engine, name: str, description: str | None = None) -> in
         release_id = connection.execute(
             insert(DataRelease).values(name=name, description=description).returning(DataRelease.release_id)
         ).scalar_one()
-        connection.execute(insert(Event).values(subject=f"data_release:{name}", action="added", detail={}))
+        record_event(connection, f"data_release:{name}", "added")
     return release_id
 
 

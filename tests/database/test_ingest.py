@@ -1,0 +1,497 @@
+"""Ingest into a real database: every file has one row or one count, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from sqlalchemy import Engine, func, select, text
+
+from phdl_catalog.database import ingest_reader
+from phdl_catalog.database.ingest import IngestSummary, ingest
+from phdl_catalog.database.ingest_files import FileTree
+from phdl_catalog.database.ingest_reader import ReadTask, read_pieces
+from phdl_catalog.database.models import DataRelease, Event, Spectrum
+from phdl_catalog.database.releases import add_release, describe_release, list_releases
+from phdl_catalog.errors import ConflictError, InputError, NotFoundError, StateError, StorageError
+from phdl_catalog.spectra import PixelAddress, PixelStore, parse_spectrum
+from tests.deadly_task import DeadlyTask
+from tests.lamost_files import FileContent, make_file
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PixelStore:
+    return PixelStore(tmp_path / "shards")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "files"
+    path.mkdir()
+    return path
+
+
+def write_files(folder: Path, count: int, *, first_obsid: int = 1000) -> None:
+    """Many files soon: the same one with another obsid."""
+    data = make_file("dr9", FileContent(obsid=999999999))
+    for obsid in range(first_obsid, first_obsid + count):
+        changed = data.replace(b"999999999", str(obsid).encode().rjust(9), 1)
+        (folder / f"spec-{obsid}.fits").write_bytes(changed)
+
+
+def counts(summary: IngestSummary) -> dict[str, int]:
+    assert summary.found == summary.accepted + summary.rejected + summary.unchanged + summary.conflicts
+    assert sum(summary.reasons.values()) == summary.rejected
+    names = ("found", "accepted", "rejected", "unchanged", "conflicts")
+    return {name: getattr(summary, name) for name in names if getattr(summary, name)}
+
+
+def rows_by_state(engine: Engine) -> dict[str, int]:
+    with engine.connect() as connection:
+        grouped = select(Spectrum.state, func.count()).group_by(Spectrum.state)
+        return dict(iter(connection.execute(grouped)))
+
+
+def every_row_has_its_pixels(engine: Engine, store: PixelStore) -> int:
+    with engine.connect() as connection:
+        found = connection.execute(
+            select(Spectrum.obsid, Spectrum.shard, Spectrum.shard_row)
+            .where(Spectrum.state == "accepted")
+            .order_by(Spectrum.spectrum_id)
+        ).all()
+    block = store.read([PixelAddress(row.shard, row.shard_row) for row in found])
+    assert block.obsid.tolist() == [row.obsid for row in found]
+    return len(found)
+
+
+def test_folder_of_everything_ends_as_one_row_a_file(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    (folder / "deep" / "deeper").mkdir(parents=True)
+    (folder / "a.fits.gz").write_bytes(make_file("pilot", packed=True))
+    (folder / "b").write_bytes(make_file("dr5", FileContent(obsid=2)))
+    (folder / "deep" / "c.fits").write_bytes(make_file("dr9", FileContent(obsid=3)))
+    (folder / "deep" / "deeper" / "d.fits").write_bytes(make_file("dr9", FileContent(obsid=4))[:9000])
+    (folder / "deep" / "notes.txt").write_text("not a spectrum")
+    (folder / ".hidden").write_bytes(b"")
+    (folder / "nowhere").symlink_to(folder / "gone")
+    summary = ingest(database, store, "dr10", [str(folder)])
+    assert counts(summary) == {"found": 7, "accepted": 3, "rejected": 4}
+    assert summary.created
+    assert summary.reasons == {"truncated": 1, "not_fits": 1, "empty": 1, "unreadable": 1}
+    assert rows_by_state(database) == {"accepted": 3, "rejected": 4}
+    assert every_row_has_its_pixels(database, store) == 3
+
+
+def test_facts_of_a_file_are_in_its_row(database: Engine, store: PixelStore, folder: Path) -> None:
+    path = folder / "one spectrum.fits"
+    data = make_file("dr9", FileContent(obsid=7, first_pixel=35690, n_pixels=3800))
+    path.write_bytes(data)
+    ingest(database, store, "dr10", [str(path)])
+    with database.connect() as connection:
+        row = connection.execute(select(Spectrum.__table__)).mappings().one()
+    assert row["uri"] == path.as_uri()
+    assert len(row["sha256"]) == 64
+    assert (row["obsid"], row["layout"], row["first_pixel"], row["n_pixels"]) == (7, "dr9", 35690, 3800)
+    assert (row["ra"], row["dec"], row["mjd"], row["lmjd"]) == (66.43298, 32.625089, 55861, 55862)
+    assert row["snr_g"] == pytest.approx(21.5)
+    assert row["redshift"] == pytest.approx(4.19e-5)
+    assert (row["class"], row["subclass"], row["plan_id"]) == ("STAR", "G5", "B6202")
+    # The name of the object is a Gaia id, and the HEALPix number in it is that of the position.
+    assert row["gaia_source_id"] == 172478915877176704
+    assert row["gaia_source_id"] >> 35 == row["healpix_29"] >> 34
+
+
+def test_number_that_is_no_gaia_id_is_not_taken_for_one(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    (folder / "a").write_bytes(make_file("dr9", FileContent(cards={"OBJNAME": "1237679997693591573"})))
+    ingest(database, store, "dr10", [str(folder)])
+    with database.connect() as connection:
+        row = connection.execute(select(Spectrum.gaia_source_id, Spectrum.object_name)).one()
+    assert tuple(row) == (None, "1237679997693591573")
+
+
+def test_same_bytes_again_change_nothing(database: Engine, store: PixelStore, folder: Path) -> None:
+    write_files(folder, 5)
+    (folder / "broken").write_bytes(b"x")
+    ingest(database, store, "dr10", [str(folder)])
+    with database.connect() as connection:
+        before = connection.execute(select(Spectrum.__table__).order_by("spectrum_id")).all()
+    shards = store.shards("dr10")
+    assert counts(ingest(database, store, "dr10", [str(folder)])) == {"found": 6, "unchanged": 6}
+    with database.connect() as connection:
+        assert connection.execute(select(Spectrum.__table__).order_by("spectrum_id")).all() == before
+    assert store.shards("dr10") == shards
+
+
+def test_copy_of_a_file_elsewhere_is_unchanged(database: Engine, store: PixelStore, folder: Path) -> None:
+    (folder / "a").write_bytes(make_file("dr9"))
+    (folder / "b").write_bytes(make_file("dr9"))
+    assert counts(ingest(database, store, "dr10", [str(folder)])) == {
+        "found": 2,
+        "accepted": 1,
+        "unchanged": 1,
+    }
+    (folder / "c").write_bytes(make_file("dr9"))
+    again = ingest(database, store, "dr10", [str(folder / "c")])
+    assert counts(again) == {"found": 1, "unchanged": 1}
+
+
+def test_other_bytes_under_an_obsid_are_a_conflict_that_names_both(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    for name, seed, obsid in (("a", 1, 5), ("b", 2, 5), ("c", 3, 6)):
+        (folder / name).write_bytes(make_file("dr9", FileContent(obsid=obsid, seed=seed)))
+    summary = ingest(database, store, "dr10", [str(folder)])
+    assert counts(summary) == {"found": 3, "accepted": 2, "conflicts": 1}
+    with pytest.raises(ConflictError, match=r"obsid 5 is .*/files/a and, with other bytes, .*/files/b"):
+        summary.raise_conflicts()
+    assert rows_by_state(database) == {"accepted": 2}
+    assert every_row_has_its_pixels(database, store) == 2
+    assert counts(ingest(database, store, "dr10", [str(folder)])) == {
+        "found": 3, "unchanged": 2, "conflicts": 1,
+    }  # fmt: skip
+
+
+def test_same_obsid_in_another_release_is_no_conflict(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    (folder / "a").write_bytes(make_file("dr9", FileContent(seed=1)))
+    (folder / "b").write_bytes(make_file("dr9", FileContent(seed=2)))
+    assert counts(ingest(database, store, "dr9", [str(folder / "a")])) == {"found": 1, "accepted": 1}
+    assert counts(ingest(database, store, "dr10", [str(folder / "b")])) == {"found": 1, "accepted": 1}
+
+
+@pytest.mark.parametrize("new", [b"no longer a spectrum", make_file("dr9", FileContent(obsid=6)), None])
+def test_accepted_file_that_changed_on_disk_is_a_conflict(
+    new: bytes | None, database: Engine, store: PixelStore, folder: Path
+) -> None:
+    path = folder / "a"
+    path.write_bytes(make_file("dr9", FileContent(obsid=5)))
+    ingest(database, store, "dr10", [str(folder)])
+    path.unlink()
+    if new is None:
+        path.symlink_to(folder / "gone")
+    else:
+        path.write_bytes(new)
+    summary = ingest(database, store, "dr10", [str(folder)])
+    assert counts(summary) == {"found": 1, "conflicts": 1}
+    with pytest.raises(ConflictError, match="other bytes than when it was ingested"):
+        summary.raise_conflicts()
+    assert every_row_has_its_pixels(database, store) == 1
+
+
+def test_rejected_file_that_was_mended_is_accepted(database: Engine, store: PixelStore, folder: Path) -> None:
+    path = folder / "a"
+    path.write_bytes(make_file("dr9")[:50_000])
+    assert counts(ingest(database, store, "dr10", [str(folder)])) == {"found": 1, "rejected": 1}
+    path.write_bytes(make_file("dr9"))
+    assert counts(ingest(database, store, "dr10", [str(folder)])) == {"found": 1, "accepted": 1}
+    assert rows_by_state(database) == {"accepted": 1}
+    with database.connect() as connection:
+        assert connection.execute(select(Spectrum.reason, Spectrum.detail)).one() == (None, None)
+
+
+def test_many_processes_leave_what_one_leaves(
+    database: Engine, store: PixelStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(folder, 90)
+    (folder / "spec-1050.fits").write_bytes(b"broken")
+    monkeypatch.setattr("phdl_catalog.database.ingest._FEWEST_FOR_PROCESSES", 1)
+    progress: list[int] = []
+    options = {"processes": 2, "batch_files": 40, "on_progress": progress.append}
+    assert counts(ingest(database, store, "two", [str(folder)], **options)) == {
+        "found": 90, "accepted": 89, "rejected": 1,
+    }  # fmt: skip
+    assert progress == [40, 40, 10]
+    ingest(database, store, "one", [str(folder)])
+    with database.connect() as connection:
+        wanted = (
+            select(Spectrum.uri, Spectrum.sha256, Spectrum.state, Spectrum.obsid)
+            .join(DataRelease, DataRelease.release_id == Spectrum.release_id)
+            .order_by(Spectrum.spectrum_id)
+        )
+        one, two = (
+            connection.execute(wanted.where(DataRelease.name == name)).all() for name in ("one", "two")
+        )
+    assert sorted(one) == sorted(two)
+    assert every_row_has_its_pixels(database, store) == 178
+
+
+_PROGRAM = """
+import sys
+from phdl_catalog.database import ingest as module
+from phdl_catalog.database.session import connect
+from phdl_catalog.spectra import PixelStore
+if __name__ == "__main__":
+    module._FEWEST_FOR_PROCESSES = 1
+    module.ingest(connect(), PixelStore(sys.argv[1]), "dr10", [sys.argv[2]], processes=2, batch_files=16,
+                  on_progress=lambda files: print(files, flush=True))
+"""
+
+
+def killed_ingest(
+    store: PixelStore, folder: Path, batches: int, how: signal.Signals, delay: float
+) -> list[psutil.Process]:
+    """Start an ingest in another process, and kill it some time after some batches were done.
+
+    Returns its reader processes.
+    """
+    program = folder.parent / "program.py"
+    program.write_text(_PROGRAM)
+    command = [sys.executable, str(program), store.url, str(folder)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=os.environ, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(batches):
+            process.stdout.readline()
+        children = psutil.Process(process.pid).children()
+        time.sleep(delay)
+        process.send_signal(how)
+        process.wait(30)
+    return [child for child in children if "spawn_main" in " ".join(_command(child))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_ingest_goes_on_where_it_stopped(
+    how: signal.Signals, database: Engine, store: PixelStore, folder: Path
+) -> None:
+    write_files(folder, 320)
+    (folder / "broken").write_bytes(b"x")
+    killed_ingest(store, folder, 3, how, random.Random(how).uniform(0, 0.01))
+    done = rows_by_state(database)
+    assert 48 <= sum(done.values()) < 321
+    assert every_row_has_its_pixels(database, store) == done["accepted"]
+    deadline = time.monotonic() + 10
+    while True:  # the server notices within moments that the killed one is gone, and lets go of its lock
+        try:
+            summary = ingest(database, store, "dr10", [str(folder)])
+            break
+        except StateError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert summary.unchanged == sum(done.values())
+    assert summary.accepted == 320 - done["accepted"]
+    assert summary.rejected == 1 - done.get("rejected", 0)
+    assert counts(summary)["found"] == 321
+    assert rows_by_state(database) == {"accepted": 320, "rejected": 1}
+    assert every_row_has_its_pixels(database, store) == 320
+
+
+def test_reader_processes_end_when_the_ingest_is_killed(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    write_files(folder, 320)
+    readers = killed_ingest(store, folder, 1, signal.SIGKILL, 0.0)
+    assert psutil.wait_procs(readers, timeout=10)[1] == []
+
+
+def test_shard_without_rows_is_removed_by_the_next_ingest(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    write_files(folder, 2)
+    with store.open_shard("dr10") as shard:
+        shard.append(parse_spectrum(make_file("dr9")))
+    assert len(store.shards("dr10")) == 1
+    ingest(database, store, "dr10", [str(folder)])
+    assert shard.name not in store.shards("dr10")
+    assert len(store.shards("dr10")) == 1
+
+
+def test_full_disk_loses_nothing_that_was_done(
+    database: Engine, store: PixelStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(folder, 30)
+    written: list[str] = []
+
+    def full_after_two(path: Path, content: bytes) -> None:
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("phdl_catalog.spectra.store._write_durably", full_after_two)
+        with pytest.raises(StorageError, match="disk is full: make room and run the same command again"):
+            ingest(database, store, "dr10", [str(folder)], batch_files=8)
+    assert rows_by_state(database) == {"accepted": 16}
+    summary = ingest(database, store, "dr10", [str(folder)], batch_files=8)
+    assert counts(summary) == {"found": 30, "accepted": 14, "unchanged": 16}
+    assert every_row_has_its_pixels(database, store) == 30
+
+
+def test_release_cannot_be_ingested_twice_at_once(database: Engine, store: PixelStore, folder: Path) -> None:
+    write_files(folder, 3)
+
+    def inside(_: int) -> None:
+        with pytest.raises(StateError, match="another process"):
+            ingest(database, store, "dr10", [str(folder)])
+
+    assert counts(ingest(database, store, "dr10", [str(folder)], on_progress=inside))["accepted"] == 3
+
+
+def test_two_releases_can_be_ingested_at_once(database: Engine, store: PixelStore, folder: Path) -> None:
+    write_files(folder, 3)
+
+    def inside(_: int) -> None:
+        assert counts(ingest(database, store, "dr9", [str(folder)]))["accepted"] == 3
+
+    assert counts(ingest(database, store, "dr10", [str(folder)], on_progress=inside))["accepted"] == 3
+
+
+def test_release_that_is_not_there_is_added_or_asked_for(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    write_files(folder, 1)
+    with pytest.raises(NotFoundError, match="phdl release add dr10"):
+        ingest(database, store, "dr10", [str(folder)], create=False)
+    add_release(database, "dr10", "the tenth")
+    assert not ingest(database, store, "dr10", [str(folder)], create=False).created
+    assert [(item.name, item.accepted) for item in list_releases(database)] == [("dr10", 1)]
+
+
+def test_name_of_a_release_is_checked(database: Engine) -> None:
+    with pytest.raises(InputError, match="cannot be the name"):
+        add_release(database, "dr 10/../x")
+    add_release(database, "dr10")
+    with pytest.raises(ConflictError, match="already"):
+        add_release(database, "dr10")
+
+
+def test_content_of_a_release_is_counted(database: Engine, store: PixelStore, folder: Path) -> None:
+    for obsid, snr in enumerate((5.0, 15.0, 16.0, 500.0, -9999.0)):
+        (folder / str(obsid)).write_bytes(make_file("dr9", FileContent(obsid=obsid + 1, cards={"SNRG": snr})))
+    (folder / "broken").write_bytes(b"x")
+    ingest(database, store, "dr10", [str(folder)])
+    content = describe_release(database, "dr10")
+    assert content.snr_g == {"0-10": 1, "10-20": 2, ">=200": 1, "unknown": 1}
+    assert (content.reasons, content.layouts, content.classes) == ({"not_fits": 1}, {"dr9": 5}, {"STAR": 5})
+    assert content.stars == 1
+    with pytest.raises(NotFoundError, match="release list"):
+        describe_release(database, "dr11")
+
+
+def test_ingest_is_in_the_log(database: Engine, store: PixelStore, folder: Path) -> None:
+    write_files(folder, 2)
+    ingest(database, store, "dr10", [str(folder)])
+    with database.connect() as connection:
+        events = connection.execute(
+            select(Event.subject, Event.action, Event.detail).order_by(Event.event_id)
+        )
+        found = [(row.subject, row.action) for row in events]
+    assert found == [("data_release:dr10", "added"), ("data_release:dr10", "ingested")]
+
+
+def test_names_that_are_not_utf_8_and_texts_with_nul_are_stored(
+    database: Engine, store: PixelStore, folder: Path
+) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe")).write_bytes(b"x")
+    data = make_file("dr9").replace(b"'STAR    '", b"'ST\0\xff\n   '")
+    (folder / "nul").write_bytes(data)
+    assert counts(ingest(database, store, "dr10", [str(folder)])) == {
+        "found": 2,
+        "accepted": 1,
+        "rejected": 1,
+    }
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(Spectrum.uri, Spectrum.__table__.c["class"]).order_by(Spectrum.state)
+        ).all()
+    assert rows[0][1] == "ST???"
+    assert rows[1].uri.endswith("/%FF%FE")
+
+
+def test_damaged_files_never_stop_an_ingest(database: Engine, store: PixelStore, folder: Path) -> None:
+    """What the reader lets through, PostgreSQL takes: no CHECK fails, whatever the header says."""
+    from tests.spectra.test_mutations import SAMPLES, mutated
+
+    chance = random.Random(8)
+    for number in range(300):
+        (folder / f"{number:03}").write_bytes(mutated(SAMPLES[chance.choice(list(SAMPLES))], chance))
+    summary = ingest(database, store, "dr10", [str(folder)])
+    assert summary.accepted > 0
+    assert summary.rejected > 100
+    assert counts(summary)["found"] == 300
+    assert sum(rows_by_state(database).values()) == summary.accepted + summary.rejected
+    every_row_has_its_pixels(database, store)
+
+
+def test_file_that_kills_its_reader_is_rejected_and_the_others_are_read(folder: Path) -> None:
+    """A library that crashes, or a process that is killed for its memory, takes only its own file along."""
+    write_files(folder, 64)
+    deadly = 40
+    tasks = [ReadTask(str(path), path.as_uri()) for path in sorted(folder.iterdir())]
+    tasks[deadly] = DeadlyTask(tasks[deadly].path, tasks[deadly].uri)
+    pieces = [tasks[start : start + 16] for start in range(0, 64, 16)]
+    outcomes = [outcome for piece in read_pieces(pieces, 2) for outcome in piece]
+    assert [outcome.task.uri for outcome in outcomes] == [task.uri for task in tasks]
+    kinds = [isinstance(outcome, ingest_reader.Accepted) for outcome in outcomes]
+    assert [number for number, accepted in enumerate(kinds) if not accepted] == [deadly]
+    assert "killed" in getattr(outcomes[deadly], "detail", "")
+
+
+def make_tree(folder: Path) -> None:
+    (folder / "b" / "c").mkdir(parents=True)
+    for name in ("z", "b/2", "b/10", "b/c/x", "a"):
+        (folder / name).write_text(name)
+    (folder / "b" / "loop").symlink_to(folder)
+
+
+CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
+    "folder": (lambda f: [str(f)], ["a", "b/10", "b/2", "b/c/x", "z"]),
+    "file": (lambda f: [str(f / "z")], ["z"]),
+    "folder and what is in it": (lambda f: [str(f / "b" / "2"), str(f)], ["a", "b/10", "b/2", "b/c/x", "z"]),
+    "twice the same": (lambda f: [str(f / "z"), str(f / "b" / ".." / "z")], ["z"]),
+    "pattern": (lambda f: [str(f / "b" / "[0-9]*")], ["b/10", "b/2"]),
+    "deep pattern": (lambda f: [str(f / "**" / "x")], ["b/c/x"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_file_is_found_once_in_the_same_order(case: str, folder: Path) -> None:
+    make_tree(folder)
+    arguments, expected = CASES[case]
+    tree = FileTree(arguments(folder))
+    found = [str(Path(path).relative_to(folder)) for path in tree]
+    assert found == expected
+    assert tree.count() == len(expected)
+
+
+def test_path_that_is_not_there_is_an_error(folder: Path) -> None:
+    with pytest.raises(InputError, match="no file or folder"):
+        FileTree([str(folder / "nothing")])
+    with pytest.raises(InputError, match="nothing matches"):
+        FileTree([str(folder / "*.fits")])
+
+
+@pytest.mark.shared_data
+def test_all_real_files_are_ingested(database: Engine, store: PixelStore, shared_data: Path) -> None:
+    summary = ingest(database, store, "dr10-sample", [str(shared_data / "lamost")], processes=2)
+    assert counts(summary) == {"found": 605, "accepted": 600, "rejected": 4, "conflicts": 1}
+    assert summary.reasons == {"not_fits": 2, "medium_resolution": 1, "other_survey": 1}
+    assert "obsid 101001" in summary.conflict_list[0].detail  # once in DR7 and once in DR9
+    assert every_row_has_its_pixels(database, store) == 600
+    with database.connect() as connection:
+        stars = connection.execute(text("SELECT count(gaia_source_id) FROM phdl.spectrum")).scalar_one()
+        spread = connection.execute(select(Spectrum.healpix_29).where(Spectrum.state == "accepted")).scalars()
+        assert np.unique(list(spread)).size > 400
+    assert stars == 71

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phdl_catalog.errors import InputError, ModelError
 from phdl_catalog.fitting.avoid import avoided
-from phdl_catalog.fitting.forward import ForwardModel, Model
+from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
 from phdl_catalog.fitting.judge import judge
 from phdl_catalog.fitting.kernel import REACH
 from phdl_catalog.fitting.noise import FloorBands
@@ -179,7 +179,7 @@ class Fitter:
         ):
             target[...] = values.cpu().numpy()
         part.snr[:] = spectra.snr[good]
-        part.distance[:] = np.asarray(self.model.distance(part.labels), dtype=np.float64)
+        part.distance[:] = training_distance(self.model, part.labels)
         flags, label_flags = judge(
             part,
             bounds=(forward.bounds[:n_labels] * scale[:, None] + forward.middle[:, None]).cpu().numpy(),
@@ -227,8 +227,11 @@ class Fitter:
 
 def _no_pixels(grid: PixelGrid, size: int) -> FittedPixels:
     shape = (size, grid.size)
-    nan = [np.full(shape, np.nan, dtype=np.float32) for _ in range(3)]
-    return FittedPixels(grid.wavelength, *nan, np.zeros(shape, dtype=np.float32))
+
+    def nan() -> NDArray[np.float32]:
+        return np.full(shape, np.nan, dtype=np.float32)
+
+    return FittedPixels(grid.wavelength, nan(), nan(), nan(), np.zeros(shape, dtype=np.float32))
 
 
 def fit_spectra(

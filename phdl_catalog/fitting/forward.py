@@ -78,6 +78,15 @@ class Model(Protocol):
         ...
 
 
+def training_distance(model: Model, labels: ArrayLike) -> NDArray[np.float64]:
+    """Distance (N,) of labels (N, L) from the training region, in the labels of the atmosphere if possible.
+
+    Abundances that a spectrum hardly constrains wander to the ends of their ranges and do no harm there.
+    """
+    measure = getattr(model, "atmosphere_distance", model.distance)
+    return np.asarray(measure(labels), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class ModelState:
     """Model spectra of a batch, and what derivatives follow from.

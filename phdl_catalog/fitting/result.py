@@ -73,7 +73,7 @@ class FitResult:
     n_iterations : (N,) int64
         Times the model was evaluated.
     distance : (N,) float64
-        Distance from the training region: 0 inside, over 1 outside.
+        Distance of the labels of the atmosphere from the training region: at most 1 inside.
     pixels : FittedPixels, optional
         If they were asked for.
     """

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phdl_catalog.fitting.forward import ForwardModel, Model
+from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
 
 #: Distance of templates in effective temperature [K], gravity and [Fe/H].
 _STEPS = {"teff": 250.0, "logg": 0.5, "fe_h": 0.5}
@@ -48,7 +48,8 @@ class Templates:
     velocity_rows: Tensor
 
 
-def _axis(lower: float, upper: float, step: float) -> NDArray[np.float64]:
+def _axis(limits: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    lower, upper = limits
     number = max(2, round((upper - lower) / step))
     edges = np.linspace(lower, upper, number + 1)
     return (edges[:-1] + edges[1:]) / 2.0
@@ -62,7 +63,7 @@ def template_labels(model: Model) -> NDArray[np.float64]:
     """
     names = list(model.label_names)
     ranges = np.asarray(model.label_range, dtype=np.float64)
-    axes = [_axis(*ranges[names.index(name)], step) for name, step in _STEPS.items() if name in names]
+    axes = [_axis(ranges[names.index(name)], step) for name, step in _STEPS.items() if name in names]
     columns = [names.index(name) for name in _STEPS if name in names]
     lattice = np.array(list(product(*axes)))
     base = np.where([name.endswith("_fe") for name in names], 0.0, ranges.mean(axis=1))
@@ -75,13 +76,13 @@ def template_labels(model: Model) -> NDArray[np.float64]:
                 column = names.index(name)
                 labels[poor, column] = np.clip(_ALPHA_ENHANCEMENT, *ranges[column])
     if "v_micro" not in names:
-        distance = np.asarray(model.distance(labels))
+        distance = training_distance(model, labels)
     else:
         column = names.index("v_micro")
         values = ranges[column, 0] + np.ptp(ranges[column]) * np.array(_V_MICRO_FRACTIONS)
         tried = np.repeat(labels[None], len(values), axis=0)
         tried[:, :, column] = values[:, None]
-        distances = np.stack([np.asarray(model.distance(rows)) for rows in tried])
+        distances = np.stack([training_distance(model, rows) for rows in tried])
         best = distances.argmin(axis=0)
         labels = tried[best, np.arange(len(labels))]
         distance = distances.min(axis=0)

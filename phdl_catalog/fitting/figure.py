@@ -1,0 +1,152 @@
+"""A fit as a picture: data, model, residuals in sigma, masked pixels, the strongest lines, labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phdl_catalog.errors import InputError
+from phdl_catalog.fitting.flags import FitFlag, LabelFlag, flag_names
+from phdl_catalog.fitting.result import FitResult, FittedPixels
+from phdl_catalog.labels import LABELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Lines that are named [Angstrom in vacuum].
+_LINES = (
+    ("Ca K", 3934.8), ("Ca H", 3969.6), ("Hδ", 4102.9), ("Ca I", 4227.9), ("CH G", 4305.0), ("Hγ", 4341.7),
+    ("Hβ", 4862.7), ("Mg b", 5176.0), ("Fe I", 5271.0), ("Na D", 5894.6), ("Hα", 6564.6), ("Ca T", 8500.4),
+    ("Ca T", 8544.4), ("Ca T", 8664.5),
+)  # fmt: skip
+
+#: Panels of wavelength.
+_PANELS = 3
+
+#: Residuals shown [sigma].
+_DEEPEST_RESIDUAL = 6.0
+
+
+def plot_fit(flux: ArrayLike, result: FitResult, row: int = 0, title: str = "") -> Figure:
+    """Draw one fit.
+
+    Parameters
+    ----------
+    flux : (P,) array_like
+        What was fitted, in its own units.
+    result : FitResult
+        From a fit with ``keep_pixels=True``.
+    row : int
+        Which of its stars.
+    title : str
+        What stands above.
+
+    Returns
+    -------
+    Figure
+        Not shown and not saved.
+
+    Raises
+    ------
+    InputError
+        If the result has no pixels or `flux` has another shape.
+    """
+    from matplotlib.figure import Figure
+
+    pixels = result.pixels
+    if pixels is None:
+        raise InputError("the result has no pixels to draw: fit with keep_pixels=True")
+    values = np.asarray(flux, dtype=np.float64)
+    if values.shape != pixels.wavelength.shape:
+        raise InputError(f"flux has shape {values.shape} but the fit has shape {pixels.wavelength.shape}")
+    figure = Figure(figsize=(15, 10), layout="constrained")
+    grid = figure.add_gridspec(2 * _PANELS, 2, width_ratios=(5.6, 1), height_ratios=(3, 1) * _PANELS)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        normalised = values / pixels.continuum[row]
+    used = np.isfinite(pixels.error[row])
+    first, last = _extent(pixels.wavelength, used)
+    edges = 10.0 ** np.linspace(np.log10(first), np.log10(last), _PANELS + 1)
+    for panel in range(_PANELS):
+        upper = figure.add_subplot(grid[2 * panel, 0])
+        lower = figure.add_subplot(grid[2 * panel + 1, 0], sharex=upper)
+        _draw_panel(upper, lower, pixels, row, normalised, values, edges[panel : panel + 2])
+        if panel == 0:
+            upper.legend(loc="lower right", fontsize=8, ncols=3, frameon=False)
+    lower.set_xlabel("vacuum wavelength [Å]")
+    _write_labels(figure.add_subplot(grid[:, 1]), result, row)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def _extent(wavelength: NDArray[np.float64], used: NDArray[np.bool_]) -> tuple[float, float]:
+    shown = wavelength[used] if used.any() else wavelength
+    return float(shown[0]), float(shown[-1])
+
+
+def _draw_panel(
+    upper: Axes,
+    lower: Axes,
+    pixels: FittedPixels,
+    row: int,
+    normalised: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    limits: NDArray[np.float64],
+) -> None:
+    """One stretch of wavelength: spectrum above, residuals in sigma below."""
+    shown = (pixels.wavelength >= limits[0]) & (pixels.wavelength <= limits[1])
+    wavelength = pixels.wavelength[shown]
+    model, error = pixels.model[row, shown], pixels.error[row, shown]
+    used = np.isfinite(error)
+    data = np.where(np.isfinite(normalised[shown]), normalised[shown], np.nan)
+    residual = np.where(used, (flux[shown] - model * pixels.continuum[row, shown]) / error, np.nan)
+    for axes in (upper, lower):
+        axes.fill_between(
+            wavelength, 0, 1, where=~used, step="mid", transform=axes.get_xaxis_transform(),
+            color="0.9", linewidth=0, label="not used" if axes is upper else None,
+        )  # fmt: skip
+    upper.step(wavelength, np.where(used, data, np.nan), where="mid", color="black", lw=0.7, label="observed")
+    upper.plot(wavelength, model, color="tab:red", lw=0.9, alpha=0.9, label="model")
+    deepest = np.nanmin(model, initial=1.0, where=np.isfinite(model))
+    upper.set_ylim(max(0.0, deepest - 0.15), 1.22)
+    upper.set_ylabel("flux / continuum")
+    upper.tick_params(labelbottom=False)
+    for name, place in _LINES:
+        if limits[0] < place < limits[1]:
+            upper.annotate(
+                name, (place, 1.12), ha="center", fontsize=8, color="tab:blue",
+                xytext=(place, 1.16), arrowprops={"arrowstyle": "-", "color": "tab:blue", "lw": 0.6},
+            )  # fmt: skip
+    lower.axhspan(-1, 1, color="tab:red", alpha=0.12, lw=0)
+    lower.step(wavelength, residual, where="mid", color="black", lw=0.5)
+    lower.set_ylim(-_DEEPEST_RESIDUAL, _DEEPEST_RESIDUAL)
+    lower.set_ylabel("residual [σ]")
+    upper.set_xlim(*limits)
+
+
+def _write_labels(axes: Axes, result: FitResult, row: int) -> None:
+    """Labels with errors at the side; grey what the spectrum does not constrain."""
+    axes.set_axis_off()
+    flags = ", ".join(flag_names(int(result.flags[row]), FitFlag)) or "none"
+    head = [
+        f"rv  {result.rv[row]:.1f} ± {result.e_rv[row]:.1f} km/s",
+        f"χ²  {result.chi2[row]:.2f}   S/N {result.snr[row]:.0f}",
+        f"error floor  {100 * result.error_floor[row]:.1f} %",
+        f"flags: {flags}",
+    ]
+    step = 1.0 / (len(result.label_names) + len(head) + 2)
+    for number, text in enumerate(head):
+        axes.text(0.0, 1.0 - number * step, text, fontsize=9, va="top", wrap=True)
+    for index, name in enumerate(result.label_names):
+        label = LABELS[name]
+        height = 1.0 - (index + len(head) + 1) * step
+        flag = int(result.label_flags[row, index])
+        weak = flag & (LabelFlag.UNCONSTRAINED | LabelFlag.AT_BOUND | LabelFlag.NO_FIT)
+        color = "0.6" if weak else "black"
+        value = (
+            f"{result.labels[row, index]:.{label.decimals}f} ± {result.errors[row, index]:.{label.decimals}f}"
+        )
+        axes.text(0.0, height, label.symbol, fontsize=9, va="top", color=color)
+        axes.text(1.0, height, value, fontsize=9, va="top", ha="right", color=color, family="monospace")

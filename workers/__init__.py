@@ -1,1 +1,1 @@
-"""Celery: the application, its tasks and the dispatcher."""
+"""Celery: the app, its tasks, the dispatcher, and the command that runs them on one machine."""

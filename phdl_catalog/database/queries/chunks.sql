@@ -5,7 +5,9 @@ SET state = 'running',
     attempt = c.attempt + 1,
     worker = :worker,
     started_at = clock_timestamp(),
-    lease_until = clock_timestamp() + make_interval(secs => :lease)
+    lease_until = clock_timestamp() + make_interval(secs => :lease),
+    error_kind = NULL,
+    error_text = NULL
 FROM phdl.fit_run AS r
 JOIN phdl.model_version AS m USING (model_version_id)
 WHERE c.fit_chunk_id = :chunk
@@ -79,15 +81,16 @@ SET state = 'quarantined', lease_until = NULL, finished_at = clock_timestamp(), 
     error_kind = :error_kind, error_text = :error_text
 WHERE fit_chunk_id = :chunk;
 
--- name: running_of_worker
--- What a process of this name still holds.
-SELECT fit_chunk_id, attempt FROM phdl.fit_chunk
-WHERE state = 'running' AND worker = :worker
-ORDER BY fit_chunk_id;
+-- name: expire_of_worker
+-- The process that has the chunk is known to be dead: its lease ends now.
+UPDATE phdl.fit_chunk
+SET lease_until = clock_timestamp(), error_kind = 'lost', error_text = :error_text
+WHERE fit_chunk_id = :chunk AND worker = :worker AND state = 'running'
+RETURNING fit_chunk_id;
 
 -- name: expired
 -- Chunks whose worker no longer answers; those another transaction works on are left to it.
-SELECT fit_chunk_id, attempt, worker, lease_until FROM phdl.fit_chunk
+SELECT fit_chunk_id, attempt, worker, lease_until, error_kind, error_text FROM phdl.fit_chunk
 WHERE state = 'running' AND lease_until < clock_timestamp()
 ORDER BY fit_chunk_id
 LIMIT :limit

@@ -1,0 +1,90 @@
+"""The state of one worker process: made in the child, after the fork, at its first chunk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from types import FrameType
+
+from phdl_catalog.database.session import connect
+from phdl_catalog.settings import get_settings
+from phdl_catalog.spectra.store import PixelStore
+from workers.fitting import Bench, ShutdownRequested, run_chunk
+from workers.job_settings import JobSettings
+from workers.models import ModelFits
+
+#: Set by `phdl worker`: the device and the threads of a process.
+DEVICE = "PHDL_WORKER_DEVICE"
+THREADS = "PHDL_WORKER_THREADS"
+
+
+def process_name(pid: int | None = None) -> str:
+    """Name of a worker process, as in ``fit_chunk.worker``: ``host:pid``, and the device if it is no CPU."""
+    device = os.environ.get(DEVICE, "cpu")
+    suffix = "" if device == "cpu" else f":{device}"
+    return f"{socket.gethostname()}:{pid or os.getpid()}{suffix}"
+
+
+class StopSwitch:
+    """SIGTERM: interrupts the chunk that is being fitted, once, or ends an idle process."""
+
+    def __init__(self) -> None:
+        self._armed = self._busy = False
+
+    def install(self) -> None:
+        """Take the signal; in the main thread only."""
+        signal.signal(signal.SIGTERM, self._handle)
+
+    @contextmanager
+    def chunk(self) -> Iterator[None]:
+        """The block in which the signal raises `ShutdownRequested`."""
+        self._armed = self._busy = True
+        try:
+            yield
+        finally:
+            self._armed = self._busy = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._armed:
+            # Once: handing the chunk back must not be interrupted.
+            self._armed = False
+            raise ShutdownRequested
+        if not self._busy:
+            raise SystemExit(0)
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
+    """One process of the pool: what it works with, and how it is stopped."""
+
+    bench: Bench
+    switch: StopSwitch
+
+    def run(self, chunk: int) -> None:
+        """Fit one chunk; a chunk that a shutdown interrupts is handed back, and nothing is raised."""
+        with suppress(ShutdownRequested), self.switch.chunk():
+            run_chunk(chunk, self.bench)
+
+
+@cache
+def this_process(pid: int) -> WorkerProcess:
+    """The state of the process `pid`, this one; asked for by number, since a fork must not inherit it."""
+    import torch
+
+    settings = get_settings()
+    torch.set_num_threads(int(os.environ.get(THREADS, settings.threads)))
+    bench = Bench(
+        engine=connect(settings),
+        store=PixelStore(settings.pixel_store_url),
+        fit=ModelFits(os.environ.get(DEVICE, "cpu")),
+        worker=process_name(pid),
+        jobs=JobSettings(),
+    )
+    switch = StopSwitch()
+    switch.install()
+    return WorkerProcess(bench, switch)

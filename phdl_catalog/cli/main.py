@@ -26,6 +26,9 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "release",
     "ingest",
     "spectrum",
+    "fit",
+    "catalog",
+    "explain",
     "sql",
 )
 

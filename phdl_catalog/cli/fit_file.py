@@ -1,0 +1,232 @@
+"""``phdl fit file``: fits files here and now, without a database or a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phdl_catalog.cli.output import JsonOption, print_json, print_table, progress_bar, stderr
+from phdl_catalog.errors import InputError, PhdlError, RejectedSpectrum
+
+if TYPE_CHECKING:
+    from phdl_catalog.fitting import FitResult, Fitter
+    from phdl_catalog.spectra.spectrum import Spectrum
+
+#: Files that are read and fitted together.
+_FILES_AT_ONCE = 64
+
+#: Endings of a spectrum's file in a folder.
+_SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
+
+#: Labels shown in the table for a person; all of them are in the JSON.
+_SHOWN = ("teff", "logg", "fe_h", "mg_fe")
+
+
+def register(fit_app: typer.Typer) -> None:
+    """Add ``file`` to the group ``fit``."""
+    fit_app.command("file")(fit_file)
+
+
+def fit_file(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Spectrum files, or folders of them.")
+    ],
+    model: Annotated[str, typer.Option("--model", help="Name or file of the model.")] = "default",
+    device: Annotated[str, typer.Option("--device", help="Where to compute: cpu or cuda.")] = "cpu",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Folder for a figure of each fit, made if it is not there.")
+    ] = None,
+    plot_format: Annotated[str, typer.Option("--format", help="Format of figures: png, pdf or svg.")] = "png",
+    json: JsonOption = False,
+) -> None:
+    """Fit the labels of spectra in files, here and now: no database, no broker."""
+    import torch
+
+    from phdl_catalog.emulator import load_model
+    from phdl_catalog.fitting import Fitter
+    from phdl_catalog.settings import get_settings
+
+    if plot_format not in ("png", "pdf", "svg"):
+        raise typer.BadParameter(f"{plot_format} is none of png, pdf and svg", param_hint="--format")
+    files = list(_files(paths))
+    _check_device(device)
+    torch.set_num_threads(get_settings().threads)
+    loaded = load_model(model, device)
+    fitter = Fitter(loaded, device=device)
+    if plot is not None:
+        plot.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    with progress_bar() as progress:
+        task = progress.add_task("fitting", total=len(files))
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            chunk = files[start : start + _FILES_AT_ONCE]
+            results.extend(_fit_files(chunk, fitter, plot, plot_format))
+            progress.advance(task, len(chunk))
+    if json:
+        print_json({"model": loaded.name, "results": results})
+    else:
+        _print(loaded.name, results)
+    if all(result["status"] == "rejected" for result in results):
+        if json:
+            raise typer.Exit(1)
+        raise PhdlError(f"none of {len(results)} files is a usable spectrum; the reasons are in the table")
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise typer.BadParameter(f"{device} is none of cpu and cuda", param_hint="--device") from None
+    if kind not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"{device} is none of cpu and cuda", param_hint="--device")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise PhdlError("there is no CUDA device here, or torch was built without CUDA; use --device cpu")
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    """The files named, and those in the folders named, which must have some."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(item for item in path.rglob("*") if item.name.lower().endswith(_SUFFIXES))
+        if not inside:
+            raise InputError(f"there is no file that ends in {', '.join(_SUFFIXES)} in the folder {path}")
+        yield from inside
+
+
+def _fit_files(
+    files: list[Path], fitter: Fitter, plot: Path | None, plot_format: str
+) -> list[dict[str, Any]]:
+    """Read and fit some files together; one document each, in their order."""
+    import numpy as np
+
+    from phdl_catalog.spectra.grid import SURVEY_GRID
+    from phdl_catalog.spectra.lamost import read_spectrum
+    from phdl_catalog.spectra.masks import good_pixels
+
+    documents: list[dict[str, Any]] = []
+    accepted: list[tuple[int, Spectrum]] = []
+    for number, path in enumerate(files):
+        try:
+            spectrum = read_spectrum(path)
+        except RejectedSpectrum as error:
+            documents.append(_rejected(path, error))
+            continue
+        documents.append({"file": str(path)})
+        accepted.append((number, spectrum))
+    if not accepted:
+        return documents
+    flux = np.zeros((len(accepted), SURVEY_GRID.size), dtype=np.float32)
+    ivar = np.zeros_like(flux)
+    bad = np.ones(flux.shape, dtype=bool)
+    for row, (_, spectrum) in enumerate(accepted):
+        where = SURVEY_GRID.slice_of(spectrum.grid)
+        flux[row, where], ivar[row, where] = spectrum.flux, spectrum.ivar
+        bad[row, where] = ~good_pixels(spectrum.ivar, spectrum.andmask, spectrum.ormask)
+    result = fitter.fit(SURVEY_GRID.wavelength, flux, ivar, bad, keep_pixels=plot is not None)
+    for row, (number, spectrum) in enumerate(accepted):
+        documents[number].update(_document(spectrum, result, row))
+        if plot is not None:
+            documents[number]["figure"] = str(
+                _plot(files[number], spectrum, flux[row], result, row, plot, plot_format)
+            )
+    return documents
+
+
+def _rejected(path: Path, error: RejectedSpectrum) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "obsid": None,
+        "status": "rejected",
+        "reason": str(error.reason),
+        "detail": error.detail,
+        **dict.fromkeys(("rv", "e_rv", "chi2", "snr_g")),
+        **{name: {} for name in ("labels", "errors", "label_flags")},
+        "flags": [],
+    }
+
+
+def _document(spectrum: Spectrum, result: FitResult, row: int) -> dict[str, Any]:
+    """The JSON of one fit; obsid is a string, because JavaScript's numbers are not long enough."""
+    from phdl_catalog.fitting import LabelFlag, flag_names
+
+    names = result.label_names
+    flags = flag_names(int(result.flags[row]))
+    failed = bool(result.failed[row])
+    return {
+        "obsid": str(spectrum.header.obsid),
+        "status": "failed" if failed else "ok",
+        "reason": ", ".join(flags) if failed else None,
+        "rv": result.rv[row],
+        "e_rv": result.e_rv[row],
+        "chi2": result.chi2[row],
+        "snr_g": spectrum.header.snr_g,
+        "labels": {} if failed else dict(zip(names, result.labels[row].tolist(), strict=True)),
+        "errors": {} if failed else dict(zip(names, result.errors[row].tolist(), strict=True)),
+        "flags": flags,
+        "label_flags": {
+            name: flag_names(int(bits), LabelFlag)
+            for name, bits in zip(names, result.label_flags[row], strict=True)
+            if bits
+        },
+        "snr": result.snr[row],
+        "n_pixels": result.n_pixels[row],
+        "error_floor": result.error_floor[row],
+        "line_variance": result.line_variance[row],
+        "distance": result.distance[row],
+    }
+
+
+def _plot(
+    path: Path, spectrum: Spectrum, flux: Any, result: FitResult, row: int, folder: Path, plot_format: str
+) -> Path:
+    from phdl_catalog.fitting.figure import plot_fit
+
+    header = spectrum.header
+    title = f"{header.designation or path.name}   obsid {header.obsid}   {header.object_subclass or ''}"
+    output = folder / f"{path.name.split('.fit')[0]}.{plot_format}"
+    plot_fit(flux, result, row, title).savefig(output, dpi=130)
+    return output
+
+
+def _print(model: str, results: list[dict[str, Any]]) -> None:
+    """A table for a person."""
+    from phdl_catalog.labels import LABELS
+
+    rows = []
+    for result in results:
+        cells = [Path(result["file"]).name, result["status"]]
+        if result["status"] == "ok":
+            cells.append(f"{result['rv']:.1f} ± {result['e_rv']:.1f}")
+            for name in _SHOWN:
+                decimals = LABELS[name].decimals
+                known = name in result["labels"]
+                cells.append(
+                    f"{result['labels'][name]:.{decimals}f} ± {result['errors'][name]:.{decimals}f}"
+                    if known
+                    else ""
+                )
+            cells += [f"{result['chi2']:.2f}", ", ".join(result["flags"])]
+        else:
+            cells += [""] * (len(_SHOWN) + 2) + [result["reason"]]
+        rows.append(cells)
+    columns = [
+        "file",
+        "status",
+        "rv [km/s]",
+        *(LABELS[name].symbol for name in _SHOWN),
+        "chi2",
+        "flags or reason",
+    ]
+    print_table(f"Fits by model {model}, uncalibrated", columns, rows)
+    counts = {
+        status: sum(result["status"] == status for result in results)
+        for status in ("ok", "failed", "rejected")
+    }
+    stderr.print(", ".join(f"{number} {status}" for status, number in counts.items()), highlight=False)

@@ -60,7 +60,7 @@ class Column(BaseModel):
 
     @property
     def comment(self) -> str:
-        """Comment of the column in SQL: the unit, if there is one, the description, and what its bits mean."""
+        """Comment of the column in SQL: the unit if there is one, the description, what its bits mean."""
         parts = [f"[{self.unit}] {self.description}" if self.unit else self.description]
         if self.bits is not None:
             parts.append(", ".join(f"{bit.value} {bit.name}" for bit in published_bits(self.bits)))
@@ -146,8 +146,8 @@ class CatalogSchema(BaseModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InputError(
-                f"two published columns are called {', '.join(twice)}: rename one in schema.yaml, or the model "
-                f"has a label twice"
+                f"two published columns are called {', '.join(twice)}: rename one in schema.yaml, or the "
+                f"model has a label twice"
             )
         return columns
 

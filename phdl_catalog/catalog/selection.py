@@ -42,7 +42,7 @@ class Line:
     def __call__(self, abscissa: ArrayLike) -> Floats:
         """Ordinate at each abscissa; NaN where that is NaN."""
         x, y = np.array(self.points, dtype=float).T
-        return np.asarray(np.interp(abscissa, x, y), dtype=float)
+        return np.asarray(np.interp(np.asarray(abscissa, dtype=np.float64), x, y), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class SubgiantSelection:
 
     Notes
     -----
-    The lines follow isochrones of 2 to 13 Gyr between [Fe/H] = -2.5 and 0.5, with a margin of 0.1 dex in logg and
-    50 K in teff for errors of the labels; Xiang & Rix (2022, Nature 603, 599) select in the same region with
-    absolute magnitudes in place of logg.
+    The lines follow isochrones of 2 to 13 Gyr between [Fe/H] = -2.5 and 0.5, with a margin of 0.1 dex in
+    logg and 50 K in teff for errors of the labels; Xiang & Rix (2022, Nature 603, 599) select in the same
+    region with absolute magnitudes in place of logg.
     """
 
     teff_min: float = 4800.0
@@ -105,7 +105,9 @@ class SubgiantSelection:
     def __post_init__(self) -> None:
         known = {str(flag.name).lower() for flag in FitFlag}
         if unknown := sorted(set(self.rejecting_flags) - known):
-            raise InputError(f"no fit flag is called {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+            raise InputError(
+                f"no fit flag is called {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
+            )
 
     @property
     def rejecting_mask(self) -> int:
@@ -158,7 +160,13 @@ class SubgiantSelection:
         shifted = t + self.turn_off_shift * m
         return (
             Term.compare("snr_g", s, ">=", self.snr_g_min),
-            Term("flags", not found, None, None, f"{', '.join(found) or 'none'} of {', '.join(self.rejecting_flags)}"),
+            Term(
+                "flags",
+                not found,
+                None,
+                None,
+                f"{', '.join(found) or 'none'} of {', '.join(self.rejecting_flags)}",
+            ),
             Term.compare("teff_window", t, ">=", self.teff_min, "teff"),
             Term.compare("teff_window", t, "<=", self.teff_max, "teff"),
             Term.compare("turn_off", g, "<=", float(self.turn_off(shifted)), "logg"),

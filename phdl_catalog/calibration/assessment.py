@@ -298,7 +298,7 @@ def _label_notes(
     notes = []
     if constraint is Constraint.PAIRS_ONLY:
         notes.append(
-            "no zero-point: fewer than three reference stars have this label, so that a constant may be added; "
+            "no zero-point: fewer than three reference stars have this label, so a constant may be added; "
             "valid() is False, valid(zero_point=False) tells where the shape is known"
         )
     if len(problem.pair_rows) and (note := _span_note(calibrators, problem)):
@@ -323,7 +323,7 @@ def _span_note(calibrators: Calibrators, problem: LabelProblem) -> str | None:
     largest = np.quantile(difference, 0.95, axis=0)
     if largest[0] < _LEAST_DIFFERENCE["teff"] and largest[1] < _LEAST_DIFFERENCE["logg"]:
         return (
-            f"the two stars of every pair are alike (within {largest[0]:.0f} K and {largest[1]:.2f} in logg): "
+            f"the stars of every pair are alike (within {largest[0]:.0f} K and {largest[1]:.2f} in logg): "
             "pairs say nothing on how the correction changes"
         )
     return None

@@ -145,8 +145,8 @@ def check_calibrators(
     values = np.empty((0, len(names))) if reference_labels is None else to_array(reference_labels)
     if values.shape != (len(rows), len(names)):
         raise InputError(
-            f"reference_labels must have shape ({len(rows)}, {len(names)}), one row for each of reference_rows "
-            f"and one column for each label, not {values.shape}"
+            f"reference_labels must have shape ({len(rows)}, {len(names)}), one row for each of "
+            f"reference_rows and one column for each label, not {values.shape}"
         )
     value_errors = np.full_like(values, np.nan) if reference_errors is None else to_array(reference_errors)
     _same_shape("reference_errors", value_errors, "reference_labels", values)

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 PAIR, REFERENCE = 0, 1
 
 #: Log-normal priors of the learned scales: median, and width in natural logarithms.  Amplitudes and scatters
-#: in dex; length scales in units of `basis.COORDINATE_UNIT`.  They only matter where the calibrators say little.
+#: in dex; length scales in units of `basis.COORDINATE_UNIT`.  They only matter where calibrators say little.
 _SCALE_PRIORS = {
     "linear": (0.10, 1.0),
     "surface": (0.10, 0.5),
@@ -182,7 +182,7 @@ def solve(
 def _posterior(
     equations: Equations, precision: Floats, variance: Floats, survey_precision: Floats
 ) -> tuple[Posterior, float]:
-    """The posterior and log det(A) + log det(D), A the posterior precision and D the prior covariance of w."""
+    """The posterior, and log det(A) + log det(D): A its precision and D the prior covariance of w."""
     count = variance.size
     total = equations.design.shape[1]
     root = np.ones(total)

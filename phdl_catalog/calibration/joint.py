@@ -1,6 +1,6 @@
-"""All labels together: what they share is which calibrators are bad, how far surveys differ, and where stars are.
+"""All labels together: they share which calibrators are bad, how far surveys differ, and where stars are.
 
-A chance pair is a chance pair in every label, so the evidence of all labels is pooled; each label may also have
+A chance pair is a chance pair in every label, so the evidence of all labels is pooled; each label may have
 bad calibrators of its own.  The zero-points of the surveys have one spread, learned from all labels.  The
 coordinates of a reference star are uncertain; where the reference says more about them, the weighted mean is
 used, because its error is independent of the residual that is fitted: without that, noise in fe_h would look
@@ -271,7 +271,7 @@ def _recognise_bad(calibrators: Calibrators, state: JointSolution) -> None:
 
 
 def _pooled(evidence: Floats, prior: Floats, present: Floats) -> Floats:
-    """(n,) probability of being bad in every label from (L', n) evidence; NaN where a label has no equation."""
+    """(n,) probability of being bad in every label from (L', n) evidence; NaN: no equation."""
     if not evidence.size:
         return present
     known = np.isfinite(evidence)

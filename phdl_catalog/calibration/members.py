@@ -25,8 +25,8 @@ class Members:
     use : (n,) array of `Use`
         Used, held out, or the reason why neither.
     weight : (n, L) array
-        Probability that the calibrator is a good one in each label, by which its equation is weighted; NaN where
-        it has no equation.
+        Probability that the calibrator is a good one in each label, by which its equation is weighted; NaN
+        where it has no equation.
     before, after : (n, L) array
         Difference of the two stars, or raw label minus reference, with raw and with corrected labels; the
         survey's zero-point is taken out of both [label units].

@@ -157,7 +157,8 @@ class CalibrationReport:
             "pairs: " + _counts(self.pair_use),
             "references: " + _counts(self.reference_use),
             *self.notes,
-            f"{'label':<8} {'constraint':<21} {'form':<9} {'pairs':>6} {'before':>8} {'after':>8} {'expected':>8} "
+            f"{'label':<8} {'constraint':<21} {'form':<9} "
+            f"{'pairs':>6} {'before':>8} {'after':>8} {'expected':>8} "
             f"{'refs':>6} {'before':>8} {'after':>8} {'expected':>8}   (held-out calibrators)",
         ]
         for entry in self.labels:

@@ -1,7 +1,7 @@
 """Simulated calibrators with known corrections: to test, to measure, and to try before real ones are there.
 
-The injected curves are hyperbolic tangents, sines, bumps and powers, different for dwarfs and subgiants: none of
-them is a function of the basis the solution uses.
+The injected curves are hyperbolic tangents, sines, bumps and powers, different for dwarfs and subgiants: none
+of them is a function of the basis the solution uses.
 """
 
 from __future__ import annotations
@@ -105,9 +105,10 @@ def draw_stars(count: int, dwarf_share: float, generator: np.random.Generator) -
 def _draw_curve(generator: np.random.Generator, unit: float) -> InjectedCurve:
     # tanh and sin run from -1 to 1: half of the 0.1 to 0.4 dex.
     half = generator.uniform(0.05, 0.2, 2) * generator.choice([-1, 1], 2)
+    uniform = generator.uniform
     return InjectedCurve(
-        dwarf=(half[0] * unit, generator.uniform(5100, 6000), generator.uniform(400, 800), generator.uniform(-0.5, 0.5)),
-        subgiant=(half[1] * unit, generator.uniform(5200, 5900), generator.uniform(450, 800), generator.uniform(-0.5, 0.5)),
+        dwarf=(half[0] * unit, uniform(5100, 6000), uniform(400, 800), uniform(-0.5, 0.5)),
+        subgiant=(half[1] * unit, uniform(5200, 5900), uniform(450, 800), uniform(-0.5, 0.5)),
         gravity=float(generator.uniform(-0.08, 0.08) * unit),
         constant=float(generator.normal(0, 0.08) * unit),
     )  # fmt: skip

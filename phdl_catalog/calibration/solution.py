@@ -178,7 +178,8 @@ class CalibrationSolution:
             given = to_array(errors)
             if given.shape != (len(points), len(self.label_names)):
                 raise InputError(
-                    f"errors must have the shape of labels, ({len(points)}, {len(self.label_names)}), not {given.shape}"
+                    f"errors must have the shape of labels, ({len(points)}, {len(self.label_names)}), "
+                    f"not {given.shape}"
                 )
             result = np.hypot(result, self._propagated(points, given[:, self._columns]))
         result[:, [not entry.calibrated for entry in self.corrections]] = np.nan

@@ -97,9 +97,8 @@ def calibrate(
     if not 0 <= held_out_fraction <= 0.5:
         raise InputError(f"held_out_fraction must be between 0 and 0.5, not {held_out_fraction}")
     if scale_survey is not None and scale_survey not in calibrators.survey_names:
-        raise InputError(
-            f"scale_survey '{scale_survey}' is not among the surveys: {', '.join(calibrators.survey_names) or 'none'}"
-        )
+        known = ", ".join(calibrators.survey_names) or "none"
+        raise InputError(f"scale_survey '{scale_survey}' is not among the surveys: {known}")
     _hold_out(calibrators, held_out_fraction, np.random.default_rng(seed))
     basis = SmoothBasis.around(_support(calibrators))
     solved = solve_jointly(calibrators, basis, _problems(calibrators), scale_survey)
@@ -116,12 +115,12 @@ def _hold_out(calibrators: Calibrators, fraction: float, generator: np.random.Ge
     """Mark a random part of pairs and of reference stars; a star is held out from all its surveys at once."""
     pairs = np.flatnonzero(calibrators.pair_use == Use.USED)
     if len(pairs) >= _LEAST_FOR_HOLDING_OUT:
-        chosen = generator.choice(pairs, int(round(fraction * len(pairs))), replace=False)
+        chosen = generator.choice(pairs, round(fraction * len(pairs)), replace=False)
         calibrators.pair_use[chosen] = Use.HELD_OUT
     used = calibrators.reference_use == Use.USED
     stars = np.unique(calibrators.reference_rows[used])
     if len(stars) >= _LEAST_FOR_HOLDING_OUT:
-        held = generator.choice(stars, int(round(fraction * len(stars))), replace=False)
+        held = generator.choice(stars, round(fraction * len(stars)), replace=False)
         calibrators.reference_use[used & np.isin(calibrators.reference_rows, held)] = Use.HELD_OUT
 
 

@@ -1,7 +1,7 @@
 """Where a correction may be used: a map of small cells of (teff, logg, fe_h).
 
 A cell is valid for a label if calibrators of that label are near it and if the correction is known there well
-enough to be of use.  The map is made once, when a set is solved, so that to ask for a million stars is a lookup.
+enough to be of use.  The map is made once, when a set is solved: to ask for a million stars is a lookup.
 """
 
 from __future__ import annotations

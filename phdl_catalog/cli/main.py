@@ -27,6 +27,8 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "ingest",
     "spectrum",
     "fit",
+    "calibrators",
+    "calibration",
     "catalog",
     "explain",
     "sql",

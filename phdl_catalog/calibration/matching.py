@@ -1,0 +1,154 @@
+"""Which observed spectra are of which calibrator star: by Gaia source, by observation, or by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from phdl_catalog.errors import InputError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: Epoch of the calibrators' positions: Gaia DR3's [yr].
+CATALOGUE_EPOCH = 2016.0
+
+#: Epochs a survey's target positions may be of: input catalogues are 2MASS, SDSS, UCAC or Gaia [yr].
+_TARGET_EPOCHS = (2000.0, 2008.0, 2016.0)
+
+_NO_IDENTIFIER = -1
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Calibrator stars.
+
+    Parameters
+    ----------
+    gaia_source_id, obsid : (n,) int64 arrays
+        -1 where unknown.
+    ra, dec : (n,) arrays
+        ICRS position at epoch 2016.0 [deg]; NaN where unknown.
+    pmra, pmdec : (n,) arrays
+        Proper motion [mas/yr], pmra times cos(dec); NaN counts as none.
+    """
+
+    gaia_source_id: Integers
+    obsid: Integers
+    ra: Floats
+    dec: Floats
+    pmra: Floats
+    pmdec: Floats
+
+    def __len__(self) -> int:
+        return len(self.gaia_source_id)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Spectra with a usable fit.
+
+    Parameters
+    ----------
+    gaia_source_id, obsid : (m,) int64 arrays
+        -1 where unknown.
+    ra, dec : (m,) arrays
+        Position [deg]; NaN where unknown.
+    snr : (m,) array
+        What decides between several spectra of a star; NaN is the least.
+    """
+
+    gaia_source_id: Integers
+    obsid: Integers
+    ra: Floats
+    dec: Floats
+    snr: Floats
+
+    def __len__(self) -> int:
+        return len(self.gaia_source_id)
+
+
+def match_stars(stars: Stars, observations: Observations, radius: float = 3.0) -> Integers:
+    """The best spectrum of each star: of those of its Gaia source, else its observation, else near it.
+
+    Parameters
+    ----------
+    stars : Stars
+        n calibrator stars.
+    observations : Observations
+        m spectra.
+    radius : float
+        Largest distance of a match by position [arcsec]; the star is moved along its proper motion, as the
+        epoch of a survey's target position is not known.  Where both have a Gaia source, only that counts.
+
+    Returns
+    -------
+    (n,) int64 array
+        Number of the spectrum with the highest S/N; -1 where there is none.
+
+    Raises
+    ------
+    InputError
+        If the radius is not positive.
+    """
+    if not radius > 0:
+        raise InputError(f"the matching radius must be positive [arcsec], not {radius}")
+    # Ascending S/N: a later spectrum of the same star replaces an earlier one.
+    order = np.argsort(np.nan_to_num(observations.snr, nan=-np.inf), kind="stable")
+    best = np.full(len(stars), -1, dtype=np.int64)
+    for field in ("obsid", "gaia_source_id"):
+        wanted, offered = getattr(stars, field), getattr(observations, field)[order]
+        by_identifier = dict(zip(offered.tolist(), order.tolist(), strict=True))
+        by_identifier.pop(_NO_IDENTIFIER, None)
+        found = np.array(
+            [by_identifier.get(identifier, -1) for identifier in wanted.tolist()], dtype=np.int64
+        )
+        best = np.where(found >= 0, found, best)
+    lost = np.flatnonzero((best < 0) & np.isfinite(stars.ra) & np.isfinite(stars.dec))
+    located = np.flatnonzero(np.isfinite(observations.ra) & np.isfinite(observations.dec))
+    if lost.size and located.size:
+        best[lost] = _by_position(stars, observations, lost, located, radius)
+    return best
+
+
+def _by_position(
+    stars: Stars, observations: Observations, lost: Integers, located: Integers, radius: float
+) -> Integers:
+    tree = cKDTree(_unit_vectors(observations.ra[located], observations.dec[located]))
+    chord = 2 * np.sin(np.deg2rad(radius / 3600) / 2)
+    best = np.full(lost.size, -1, dtype=np.int64)
+    best_snr = np.full(lost.size, -np.inf)
+    moving = np.nan_to_num(np.hypot(stars.pmra[lost], stars.pmdec[lost])) > 0
+    for epoch in _TARGET_EPOCHS:
+        # A star that does not move is looked for once.
+        chosen = np.flatnonzero(moving | (epoch == CATALOGUE_EPOCH))
+        points = _unit_vectors(*_moved(stars, lost[chosen], epoch))
+        for number, near in zip(chosen.tolist(), tree.query_ball_point(points, chord), strict=True):
+            for candidate in located[near].tolist():
+                source = observations.gaia_source_id[candidate]
+                own = stars.gaia_source_id[lost[number]]
+                if _NO_IDENTIFIER not in (source, own) and source != own:
+                    continue
+                snr = float(np.nan_to_num(observations.snr[candidate], nan=-1.0))
+                if snr > best_snr[number]:
+                    best[number], best_snr[number] = candidate, snr
+    return best
+
+
+def _moved(stars: Stars, rows: Integers, epoch: float) -> tuple[Floats, Floats]:
+    """Positions [deg] at another epoch; linear, good to a milliarcsecond away from the poles."""
+    years = epoch - CATALOGUE_EPOCH
+    dec = stars.dec[rows] + np.nan_to_num(stars.pmdec[rows]) * years / 3.6e6
+    scale = np.maximum(np.cos(np.deg2rad(stars.dec[rows])), 1e-6)
+    ra = stars.ra[rows] + np.nan_to_num(stars.pmra[rows]) * years / 3.6e6 / scale
+    return ra, dec
+
+
+def _unit_vectors(ra: Floats, dec: Floats) -> Floats:
+    longitude, latitude = np.deg2rad(ra), np.deg2rad(dec)
+    return np.stack(
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=1
+    )

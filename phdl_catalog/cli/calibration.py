@@ -1,0 +1,262 @@
+"""``phdl calibrate`` and ``phdl calibration``: calibration sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phdl_catalog.cli.output import JsonOption, print_json, print_table, stderr, stdout
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from phdl_catalog.calibration import LabelReport
+    from phdl_catalog.database.calibration_sets import CalibrationSetRow
+
+_sets = typer.Typer(help="Calibration sets: draft, certified, superseded.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(metavar="SET", help="Name of the calibration set.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("calibrate")(calibrate)
+    app.add_typer(_sets, name="calibration")
+
+
+def calibrate(
+    model: Annotated[str, typer.Option(help="Model whose fits are calibrated.")],
+    release: Annotated[
+        str | None, typer.Option(help="Only spectra of this release; default: of all.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the new set; default: MODEL-cal1, -cal2, ...")
+    ] = None,
+    min_snr: Annotated[float, typer.Option(help="Least S/N of a fit that is used.")] = 20.0,
+    max_chance: Annotated[float, typer.Option(help="Largest chance probability of a pair.")] = 0.1,
+    radius: Annotated[float, typer.Option(help="Largest distance of a match by position [arcsec].")] = 3.0,
+    held_out: Annotated[float, typer.Option(help="Part of the calibrators kept out, to test with.")] = 0.2,
+    scale_survey: Annotated[
+        str | None, typer.Option(help="Survey whose scale the labels get; default: the mean of all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of held-out calibrators.")] = 0,
+    local: Annotated[bool, typer.Option("--local", help="Compute here, without a worker.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the worker is done.")] = True,
+    timeout: Annotated[float, typer.Option(help="Longest time to wait for a worker [s].")] = 600.0,
+    json: JsonOption = False,
+) -> None:
+    """Compute a calibration set from pairs and references; it is a draft until it is certified."""
+    from phdl_catalog.database.calibration_inputs import CalibratorCuts
+    from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
+    from phdl_catalog.database.session import connect
+
+    request = CalibrationRequest(
+        model=model,
+        cuts=CalibratorCuts(release=release, min_snr=min_snr, max_chance=max_chance, radius=radius),
+        held_out_fraction=held_out,
+        scale_survey=scale_survey,
+        seed=seed,
+        name=name,
+    )
+    engine = connect(pooled=False)
+    if local:
+        with stderr.status("calibrating") as status:
+            outcome = run_calibration(engine, request, status.update)
+    else:
+        from phdl_catalog.services.calibration_request import send_calibration, wait_for_calibration
+
+        sent = send_calibration(request)
+        if not wait:
+            if json:
+                print_json({"request_id": sent.request_id, "set": None})
+            else:
+                stdout.print("sent to the workers; `phdl calibration list` shows the set when it is there")
+            return
+        with stderr.status("waiting for a worker") as status:
+            outcome = wait_for_calibration(engine, sent, timeout, status.update)
+    if not json and not outcome.new:
+        stderr.print(f"nothing has changed since set {outcome.name}", highlight=False)
+    _show(engine, outcome.name, json, new=outcome.new)
+
+
+@_sets.command("list")
+def list_(
+    model: Annotated[str | None, typer.Option(help="Only sets of this model.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the calibration sets."""
+    from phdl_catalog.database.calibration_sets import list_sets
+    from phdl_catalog.database.session import connect
+
+    with connect(pooled=False).connect() as connection:
+        rows = list_sets(connection, model=model)
+    if json:
+        print_json({"sets": [_summary(row) for row in rows]})
+        return
+    print_table(
+        "Calibration sets",
+        ("set", "model", "state", "pairs", "references", "computed", "code"),
+        [
+            (
+                row.name,
+                row.model,
+                row.state,
+                row.report["pair_use"].get("used", 0),
+                row.report["reference_use"].get("used", 0),
+                f"{row.created_at:%Y-%m-%d %H:%M}",
+                row.code_version,
+            )
+            for row in rows
+        ],
+    )
+
+
+@_sets.command("show")
+def show(name: NameArgument, json: JsonOption = False) -> None:
+    """Show a set: calibrators used and not, scatter before and after, what is not constrained."""
+    from phdl_catalog.database.session import connect
+
+    _show(connect(pooled=False), name, json)
+
+
+@_sets.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="Name of a calibration set.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Name of the set compared with it.")],
+    json: JsonOption = False,
+) -> None:
+    """Compare two sets, of one model or two, label by label and by population: B minus A."""
+    from dataclasses import asdict
+
+    from phdl_catalog.database.calibration_diff import diff_sets
+    from phdl_catalog.database.session import connect
+
+    with connect(pooled=False).connect() as connection:
+        differences = diff_sets(connection, first, second)
+    if json:
+        print_json({"a": first, "b": second, "differences": [asdict(entry) for entry in differences]})
+        return
+    print_table(
+        f"{second} minus {first}",
+        (
+            "label",
+            "population",
+            "stars",
+            "raw",
+            "correction",
+            "calibrated",
+            "scatter",
+            "sigma",
+            "valid A",
+            "valid B",
+        ),
+        [
+            (
+                entry.label,
+                entry.population,
+                entry.stars,
+                _rounded(entry.raw),
+                _rounded(entry.correction),
+                _rounded(entry.calibrated),
+                _rounded(entry.scatter),
+                None if entry.in_sigma is None else round(entry.in_sigma, 1),
+                round(entry.valid_a, 2),
+                round(entry.valid_b, 2),
+            )
+            for entry in differences
+        ],
+    )
+
+
+@_sets.command("certify")
+def certify(name: NameArgument, json: JsonOption = False) -> None:
+    """Certify a draft; the set of the same model that was certified before is superseded."""
+    from phdl_catalog.database.calibration_sets import certify_set
+    from phdl_catalog.database.session import connect
+
+    with connect(pooled=False).begin() as connection:
+        superseded = certify_set(connection, name)
+    if json:
+        print_json({"set": name, "state": "certified", "superseded": superseded})
+    else:
+        after = f"; {superseded} is superseded" if superseded else ""
+        stdout.print(f"{name} is certified{after}", highlight=False)
+
+
+def _show(engine: Engine, name: str, as_json: bool, **more: Any) -> None:
+    from phdl_catalog.database.calibration_sets import find_set, load_solution
+
+    with engine.connect() as connection:
+        row = find_set(connection, name)
+        report = load_solution(connection, name).report()
+    if as_json:
+        document = {**_summary(row), **more, "configuration": row.configuration, "report": row.report}
+        document["labels"] = report.to_dict()["labels"]
+        print_json(document)
+        return
+    stdout.print(f"{row.name}: model {row.model}, {row.state}", highlight=False)
+    for kind, counts in row.report["calibrators"].items():
+        print_table(f"{kind.capitalize()} in the database", ("", "count"), list(counts.items()))
+    for note in report.notes:
+        stdout.print(note, highlight=False)
+    print_table(
+        "Scatter of held-out calibrators, raw and corrected",
+        (
+            "label",
+            "fixed by",
+            "form",
+            "pairs",
+            "raw",
+            "corr.",
+            "expected",
+            "refs",
+            "raw",
+            "corr.",
+            "expected",
+            "error",
+        ),
+        [_label_row(entry) for entry in report.labels],
+    )
+    for entry in report.labels:
+        for note in entry.notes:
+            stdout.print(f"{entry.label}: {note}", highlight=False)
+
+
+def _label_row(entry: LabelReport) -> tuple[Any, ...]:
+    pairs, references = entry.held_out_pairs, entry.held_out_references
+    if not pairs.count:
+        pairs = entry.pairs
+    if not references.count:
+        references = entry.references
+    return (
+        entry.label,
+        str(entry.constraint).replace("_", " "),
+        entry.form,
+        *(
+            value
+            for s in (pairs, references)
+            for value in (s.count, *map(_rounded, (s.before, s.after, s.expected)))
+        ),
+        _rounded(entry.median_error),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3 if abs(value) < 10 else 1)
+
+
+def _summary(row: CalibrationSetRow) -> dict[str, Any]:
+    return {
+        "set": row.name,
+        "model": row.model,
+        "state": row.state,
+        "created_at": row.created_at.isoformat(),
+        "certified_at": row.certified_at.isoformat() if row.certified_at else None,
+        "superseded_at": row.superseded_at.isoformat() if row.superseded_at else None,
+        "code_version": row.code_version,
+        "input_hash": row.input_hash,
+        "configuration_hash": row.configuration_hash,
+        "pairs": row.report["pair_use"],
+        "references": row.report["reference_use"],
+    }

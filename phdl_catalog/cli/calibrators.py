@@ -1,0 +1,112 @@
+"""``phdl pairs``, ``references`` and ``sources``: what calibrations are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phdl_catalog.cli.output import JsonOption, print_json, print_table, stdout
+
+if TYPE_CHECKING:
+    from phdl_catalog.database.calibrators import ImportReport
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="FITS, CSV, ECSV, VOTable or Parquet file, also compressed.")
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OURS=THEIRS",
+        help="A column that is not recognised: our name = its name in the file.",
+    ),
+]
+
+_pairs = typer.Typer(help="Wide binaries: two stars born together must agree.", no_args_is_help=True)
+_references = typer.Typer(help="Labels from high-resolution spectroscopy.", no_args_is_help=True)
+_sources = typer.Typer(help="Gaia sources: astrometry and photometry of stars.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(_pairs, name="pairs")
+    app.add_typer(_references, name="references")
+    app.add_typer(_sources, name="sources")
+
+
+@_pairs.command("import")
+def import_pairs(
+    file: FileArgument,
+    catalogue: Annotated[
+        str | None, typer.Option(help="Name of the catalogue; by default that of the file.")
+    ] = None,
+    map_: MapOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Import wide binaries; the columns of El-Badry, Rix & Heintz (2021) are recognised."""
+    from phdl_catalog.database import calibrators
+    from phdl_catalog.database.session import connect
+
+    report = calibrators.import_pairs(connect(pooled=False), file, catalogue, _mapping(map_))
+    _show(report, "pairs", json)
+
+
+@_references.command("import")
+def import_references(
+    file: FileArgument,
+    survey: Annotated[str, typer.Option(help="Name of the survey; each has zero-points of its own.")],
+    map_: MapOption = None,
+    min_snr: Annotated[
+        float, typer.Option(help="Rows with a smaller S/N, if the file has one, are not used.")
+    ] = 0.0,
+    json: JsonOption = False,
+) -> None:
+    """Import reference labels; APOGEE, GALAH, Hypatia and our own column names are recognised."""
+    from phdl_catalog.database import calibrators
+    from phdl_catalog.database.session import connect
+
+    report = calibrators.import_references(
+        connect(pooled=False), file, survey, _mapping(map_), min_snr=min_snr
+    )
+    _show(report, "stars", json)
+
+
+@_sources.command("import")
+def import_sources(file: FileArgument, map_: MapOption = None, json: JsonOption = False) -> None:
+    """Import Gaia sources; Gaia's own column names are recognised."""
+    from phdl_catalog.database import sources
+    from phdl_catalog.database.session import connect
+
+    _show(sources.import_sources(connect(pooled=False), file, _mapping(map_)), "sources", json)
+
+
+def _mapping(given: list[str] | None) -> dict[str, str]:
+    mapping = {}
+    for entry in given or ():
+        ours, separator, theirs = entry.partition("=")
+        if not (separator and ours and theirs):
+            raise typer.BadParameter(f"'{entry}' is not OURS=THEIRS", param_hint="--map")
+        mapping[ours.strip()] = theirs.strip()
+    return mapping
+
+
+def _show(report: ImportReport, what: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print_json(asdict(report))
+        return
+    stdout.print(
+        f"{report.rows} rows: {report.used} {what} used; {report.new} new in the database", highlight=False
+    )
+    for title, counts in (
+        ("Rows not used", report.skipped),
+        ("Single values not used", report.left_out),
+        ("Values", report.values),
+    ):
+        if counts:
+            print_table(title, ("", "count"), list(counts.items()))
+    if report.columns:
+        print_table("Columns", ("ours", "in the file"), list(report.columns.items()))

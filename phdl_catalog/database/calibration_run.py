@@ -1,0 +1,204 @@
+"""Calibrate a model: collect, solve, store.  The command and the Celery task both come here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine
+
+from phdl_catalog.calibration import calibrate
+from phdl_catalog.database.calibration_inputs import CalibratorCuts, collect_inputs
+from phdl_catalog.database.calibration_sets import find_same_set, find_set, store_solution
+from phdl_catalog.database.events import record_event
+from phdl_catalog.database.model_versions import find_model
+from phdl_catalog.database.queries import statement
+from phdl_catalog.database.releases import find_release
+from phdl_catalog.errors import CalibrationError, ConflictError, NotFoundError, PhdlError
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """What to calibrate; survives JSON, so that a message can carry it.
+
+    Parameters
+    ----------
+    model : str
+        Model whose fits are calibrated.
+    cuts : CalibratorCuts
+        Which calibrators.
+    held_out_fraction, scale_survey, seed
+        As for `phdl_catalog.calibrate`.
+    name : str or None
+        Name of the new set; by default the model's with the next number.
+    request_id : str or None
+        Under which the outcome is looked for.
+    """
+
+    model: str
+    cuts: CalibratorCuts = field(default_factory=CalibratorCuts)
+    held_out_fraction: float = 0.2
+    scale_survey: str | None = None
+    seed: int = 0
+    name: str | None = None
+    request_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> CalibrationRequest:
+        """Inverse of `to_dict`."""
+        return cls(**{**document, "cuts": CalibratorCuts(**document["cuts"])})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the solution depends on, beside the calibrators."""
+        return {
+            "cuts": asdict(self.cuts),
+            "held_out_fraction": self.held_out_fraction,
+            "scale_survey": self.scale_survey,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class CalibrationOutcome:
+    """What a request came to.
+
+    Parameters
+    ----------
+    name : str
+        Name of the set.
+    new : bool
+        False if the same input, options and code had made it before.
+    """
+
+    name: str
+    new: bool
+
+
+def run_calibration(
+    engine: Engine, request: CalibrationRequest, say: Callable[[str], None] = lambda line: None
+) -> CalibrationOutcome:
+    """Calibrate a model with the calibrators in the database; the new set is a draft.
+
+    No transaction is open while the solution is computed.
+
+    Parameters
+    ----------
+    engine : Engine
+        Database.
+    request : CalibrationRequest
+        What to do.
+    say : callable
+        Told, in a line, what is being done.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such model or release.
+    ConflictError
+        If the name is taken.
+    CalibrationError
+        If the calibrators do not allow a solution.
+    """
+    try:
+        outcome = _calibrate(engine, request, say)
+    except PhdlError as error:
+        _tell(engine, request, "failed", {"error": type(error).__name__, "message": str(error)})
+        raise
+    _tell(engine, request, "computed", {"name": outcome.name, "new": outcome.new})
+    return outcome
+
+
+def _calibrate(engine: Engine, request: CalibrationRequest, say: Callable[[str], None]) -> CalibrationOutcome:
+    with engine.connect() as connection:
+        model = find_model(connection, request.model)
+        if request.cuts.release is not None and find_release(connection, request.cuts.release) is None:
+            raise NotFoundError(
+                f"there is no release '{request.cuts.release}'; `phdl release list` shows those there are"
+            )
+        if request.name is not None and _exists(connection, request.name):
+            raise ConflictError(f"there is a calibration set '{request.name}' already; choose another name")
+        say("matching calibrators to fits")
+        inputs = collect_inputs(connection, model, request.cuts)
+        same = find_same_set(connection, model, inputs, request.options)
+    if same is not None and request.name in (None, same):
+        return CalibrationOutcome(same, new=False)
+    if not len(inputs.pairs) and not len(inputs.reference_rows):
+        known = inputs.counts["pairs"]["in the database"], inputs.counts["references"]["in the database"]
+        raise CalibrationError(
+            f"none of the {known[0]} pairs and {known[1]} reference stars in the database has a usable "
+            f"fit by '{request.model}' with S/N of {request.cuts.min_snr:g} or more; import more calibrators "
+            "(`phdl pairs import`, `phdl references import`), fit more, or lower --min-snr",
+            counts=inputs.counts,
+        )
+    say(f"solving with {len(inputs.pairs)} pairs and {len(inputs.reference_rows)} reference stars")
+    solution = calibrate(
+        inputs.label_names,
+        inputs.labels,
+        inputs.errors,
+        pairs=inputs.pairs,
+        reference_rows=inputs.reference_rows,
+        reference_labels=inputs.reference_labels,
+        reference_errors=inputs.reference_errors,
+        surveys=inputs.surveys,
+        pair_chance=inputs.pair_chance,
+        held_out_fraction=request.held_out_fraction,
+        scale_survey=request.scale_survey,
+        seed=request.seed,
+    )
+    say("storing")
+    with engine.begin() as connection:
+        name = store_solution(connection, model, inputs, solution, request.options, request.name)
+    return CalibrationOutcome(name, new=True)
+
+
+def _exists(connection: Any, name: str) -> bool:
+    try:
+        find_set(connection, name)
+    except NotFoundError:
+        return False
+    return True
+
+
+def note_start(engine: Engine, request: CalibrationRequest) -> None:
+    """Note that a worker has taken a request."""
+    _tell(engine, request, "started", {})
+
+
+def _tell(engine: Engine, request: CalibrationRequest, action: str, detail: dict[str, Any]) -> None:
+    if request.request_id is not None:
+        with engine.begin() as connection:
+            record_event(connection, f"calibration_request:{request.request_id}", action, detail)
+
+
+def was_started(engine: Engine, request_id: str) -> bool:
+    """Whether a worker has taken a request."""
+    return _last_event(engine, request_id) is not None
+
+
+def find_outcome(engine: Engine, request_id: str) -> CalibrationOutcome | None:
+    """What a request that was sent to a worker came to; None as long as it is not known.
+
+    Raises
+    ------
+    CalibrationError
+        With the worker's message, if it failed.
+    """
+    row = _last_event(engine, request_id)
+    if row is None or row.action == "started":
+        return None
+    if row.action == "failed":
+        raise CalibrationError(row.detail["message"])
+    return CalibrationOutcome(row.detail["name"], row.detail["new"])
+
+
+def _last_event(engine: Engine, request_id: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(
+            statement("calibration", "outcome"), {"subject": f"calibration_request:{request_id}"}
+        ).one_or_none()

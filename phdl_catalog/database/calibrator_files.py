@@ -1,0 +1,219 @@
+"""Tables of calibrators as other people publish them: read without losing a digit, columns found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phdl_catalog.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+Floats = NDArray[np.float64]
+
+#: Above this a double no longer holds every integer.
+_LARGEST_EXACT = 2**53
+
+#: Values that stand for "none" in published tables.
+_SENTINELS = (-9999.0, -999.0, -99.0, 9999.0, 99999.0, -9999.99)
+
+_FORMATS = {
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedTable:
+    """A table whose columns are found whatever case and synonym they are written in.
+
+    Parameters
+    ----------
+    path : Path
+        File it is from.
+    table : astropy.table.Table
+        Its content.
+    given : mapping
+        Columns named by the user: our name to theirs; these win over any synonym.
+    """
+
+    path: Path
+    table: Table
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def names(self) -> list[str]:
+        """Column names as written."""
+        return list(self.table.colnames)
+
+    def find(self, ours: str, synonyms: Sequence[str] = ()) -> str | None:
+        """The file's name of one of our columns, None if it has none.
+
+        Raises
+        ------
+        InputError
+            If the user named a column that the file does not have.
+        """
+        if ours in self.given:
+            theirs = self.given[ours]
+            if theirs not in self.names:
+                raise InputError(
+                    f"{self.path.name} has no column '{theirs}' (wanted for {ours}); "
+                    f"it has {', '.join(self.names)}"
+                )
+            return theirs
+        by_lower = {name.lower(): name for name in reversed(self.names)}
+        return next((by_lower[name.lower()] for name in (ours, *synonyms) if name.lower() in by_lower), None)
+
+    def numbers(self, name: str | None) -> Floats:
+        """(N,) values of a column; NaN where masked, infinite or a number that stands for none."""
+        if name is None:
+            return np.full(len(self), np.nan)
+        column = self.table[name]
+        if column.dtype.kind not in "iufb":
+            if not any(self.texts(name)):
+                return np.full(len(self), np.nan)
+            raise InputError(f"column '{name}' of {self.path.name} is {column.dtype}, not numbers")
+        values = np.array(np.ma.getdata(column), dtype=np.float64)
+        values[np.ma.getmaskarray(np.ma.asarray(column)) | ~np.isfinite(values)] = np.nan
+        values[np.isin(values, _SENTINELS)] = np.nan
+        return values
+
+    def identifiers(self, name: str | None) -> list[int | None]:
+        """N identifiers, exactly; None where masked, empty, zero or negative one.
+
+        Raises
+        ------
+        InputError
+            If they were stored as floats and have lost digits, or are no integers.
+        """
+        if name is None:
+            return [None] * len(self)
+        column = self.table[name]
+        masked = np.ma.getmaskarray(np.ma.asarray(column)).tolist()
+        values = np.ma.getdata(column)
+        if values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            if np.any(np.abs(values[finite]) > _LARGEST_EXACT):
+                raise InputError(
+                    f"column '{name}' of {self.path.name} has identifiers as floats: "
+                    "their last digits are lost; use a table that stores them as int64 or text"
+                )
+            listed = [
+                int(value) if ok else None for value, ok in zip(values.tolist(), finite.tolist(), strict=True)
+            ]
+        else:
+            listed = [self._identifier(name, value) for value in values.tolist()]
+        return [
+            None if hidden or not value or value < 0 else value
+            for value, hidden in zip(listed, masked, strict=True)
+        ]
+
+    def _identifier(self, name: str, value: Any) -> int | None:
+        if isinstance(value, int):
+            return value
+        text = value.decode() if isinstance(value, bytes) else str(value)
+        # "Gaia DR3 4472832130942575872": the number is the last word.
+        words = text.split()
+        if not words or words[-1].lower() in {"nan", "none", "null", "--"}:
+            return None
+        try:
+            return int(words[-1])
+        except ValueError:
+            raise InputError(
+                f"column '{name}' of {self.path.name} has '{text}' where an identifier is expected"
+            ) from None
+
+    def texts(self, name: str | None) -> list[str | None]:
+        """N texts, stripped; None where masked or empty."""
+        if name is None:
+            return [None] * len(self)
+        column = self.table[name]
+        masked = np.ma.getmaskarray(np.ma.asarray(column)).tolist()
+        words = [
+            (value.decode() if isinstance(value, bytes) else str(value)).strip()
+            for value in np.ma.getdata(column).tolist()
+        ]
+        return [None if hidden or not word else word for word, hidden in zip(words, masked, strict=True)]
+
+
+def read_published(path: Path, given: Mapping[str, str] | None = None) -> PublishedTable:
+    """Read a FITS, CSV, ECSV, VOTable or Parquet file, compressed or not.
+
+    Parameters
+    ----------
+    path : Path
+        File.
+    given : mapping, optional
+        Columns named by the user: our name to theirs.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of another kind, or cannot be read.
+    """
+    import warnings
+
+    from astropy.table import Table
+
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in {".gz", ".bz2", ".xz"}]
+    kind = _FORMATS.get(suffixes[-1] if suffixes else "")
+    if kind is None:
+        raise InputError(
+            f"{path.name}: cannot tell the format; known endings: {', '.join(_FORMATS)}, also with .gz"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Units that astropy does not know are of no concern here.
+            warnings.simplefilter("ignore")
+            if kind == "parquet":
+                table = _read_parquet(path)
+            elif kind == "fits":
+                table = Table.read(path, format=kind, unit_parse_strict="silent")
+            else:
+                table = Table.read(path, format=kind)
+    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
+        raise InputError(f"{path.name} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+    return PublishedTable(path, table, given or {})
+
+
+def _read_parquet(path: Path) -> Table:
+    """Through arrow, which keeps integers with missing values exact."""
+    import pyarrow.parquet
+    from astropy.table import MaskedColumn, Table
+
+    content = pyarrow.parquet.read_table(path)
+    table = Table()
+    for name in content.column_names:
+        column = content.column(name).combine_chunks()
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        if pyarrow.types.is_integer(column.type):
+            values = column.fill_null(0).to_numpy(zero_copy_only=False)
+        elif pyarrow.types.is_floating(column.type):
+            values = column.to_numpy(zero_copy_only=False)
+        elif pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+            values = np.array([value or "" for value in column.to_pylist()])
+        elif pyarrow.types.is_boolean(column.type):
+            values = column.fill_null(False).to_numpy(zero_copy_only=False)
+        else:
+            continue
+        table[name] = MaskedColumn(values, mask=missing)
+    return table

@@ -7,6 +7,7 @@ the simulation before them and the comparison with the truth after them are the 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import shutil
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phdl_catalog.cli.demo_report import report_recovery, run_queries
 from phdl_catalog.cli.demo_script import Script
@@ -24,8 +25,14 @@ from phdl_catalog.cli.output import progress_bar, stderr, stdout
 from phdl_catalog.errors import StateError
 from phdl_catalog.settings import get_settings
 
+if TYPE_CHECKING:
+    from phdl_catalog.spectra.mock_release import Manifest, ReleaseFolder
+
 #: Name of the data release in the database.
 RELEASE = "demo"
+
+#: Survey that the reference stars are said to be from.
+REFERENCE_SURVEY = "mock_hires"
 
 #: Spectra in a job: small, so that there are some jobs to watch.
 _CHUNK_SIZE = 32
@@ -84,21 +91,17 @@ def _run(options: DemoOptions) -> dict[str, Any]:
             script.run("up")
         with script.step("ingest", "Files into the database and the pixel store"):
             script.run("ingest", RELEASE, str(folder.spectra))
-        with script.step("fit", "Jobs, and a worker that does them"):
-            script.run("model", "register", options.model)
-            script.run("fit", "enqueue", RELEASE, "--model", options.model, "--chunk-size", str(_CHUNK_SIZE))
-            with _worker(options.directory / "logs" / "worker.log", script):
+        with _worker(options.directory / "logs" / "worker.log", script):
+            with script.step("fit", "Jobs, and the worker that does them"):
+                script.run("model", "register", options.model)
+                script.run(
+                    "fit", "enqueue", RELEASE, "--model", options.model, "--chunk-size", str(_CHUNK_SIZE)
+                )
                 script.run("fit", "status", "--watch")
-        with script.step(
-            "calibrate", "Wide binaries and high-resolution stars show what is wrong with the labels"
-        ):
-            script.run("pairs", "import", str(folder.pairs), "--catalogue", "demo")
-            script.run("references", "import", str(folder.references), "--survey", "mock_hires")
-            script.run("calibrate", "--model", options.model)
+            with script.step("calibrate", "Wide binaries and high-resolution stars show what is wrong"):
+                _calibrate(options, folder, script)
         with script.step("publish", "The catalogue: built beside, checked, and swapped in"):
-            script.run("catalog", "build", "--model", options.model)
-            script.run("catalog", "check")
-            script.run("catalog", "publish")
+            _publish(options, script)
         with script.step("query", "Three questions in SQL"):
             queries = run_queries(script)
         with script.step("truth", "What came out, and what is true"):
@@ -147,7 +150,7 @@ def _clear(directory: Path) -> None:
         shutil.rmtree(directory / name, ignore_errors=True)
 
 
-def _simulate(options: DemoOptions, script: Script) -> tuple[Any, Any]:
+def _simulate(options: DemoOptions, script: Script) -> tuple[ReleaseFolder, Manifest]:
     """Make the release, unless it is there; one of another plan or model makes the demo begin anew."""
     from phdl_catalog.emulator import load_model
     from phdl_catalog.spectra.mock_release import Manifest, ReleaseFolder, origin_of, simulate_release
@@ -182,6 +185,33 @@ def _simulate(options: DemoOptions, script: Script) -> tuple[Any, Any]:
         f"function of Teff, of the order of {plan.distortion:g} dex. Calibration has to take it out again."
     )
     return folder, manifest
+
+
+def _calibrate(options: DemoOptions, folder: ReleaseFolder, script: Script) -> None:
+    """Import the calibrators, compute a set by a job of its own, and certify it."""
+    from phdl_catalog.database.calibration_sets import list_sets
+    from phdl_catalog.database.session import connect
+
+    script.run("pairs", "import", str(folder.pairs), "--catalogue", "demo_pairs")
+    script.run("references", "import", str(folder.references), "--survey", REFERENCE_SURVEY)
+    script.run("calibrate", "--model", options.model)
+    with connect(pooled=False).connect() as connection:
+        newest = max(list_sets(connection, model=options.model), key=lambda row: row.created_at)
+    if newest.certified_at is None:
+        script.run("calibration", "certify", newest.name)
+
+
+def _publish(options: DemoOptions, script: Script) -> None:
+    """Build the next catalogue release under a name of its own, check it and publish it."""
+    from phdl_catalog.catalog.releases import list_catalog_releases
+    from phdl_catalog.database.session import connect
+
+    with connect(pooled=False).connect() as connection:
+        taken = {release.name for release in list_catalog_releases(connection)}
+    name = next(name for number in itertools.count(1) if (name := f"{RELEASE}-{number}") not in taken)
+    script.run("catalog", "build", "--model", options.model, "--name", name)
+    script.run("catalog", "check", name)
+    script.run("catalog", "publish", name)
 
 
 @contextlib.contextmanager

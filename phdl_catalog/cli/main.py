@@ -32,6 +32,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "catalog",
     "explain",
     "sql",
+    "worker",
 )
 
 

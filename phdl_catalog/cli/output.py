@@ -76,7 +76,9 @@ def print_json(document: Any) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table for a person on stdout; numbers are right-aligned."""
     listed = [tuple(row) for row in rows]
-    table = Table(title=title, title_justify="left", header_style="bold")
+    if title:  # not the table's own title, which would be folded to the width of the table
+        stdout.print(title, style="italic", markup=False, highlight=False)
+    table = Table(header_style="bold")
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], (int, float)) for row in listed)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")

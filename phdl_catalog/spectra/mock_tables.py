@@ -19,9 +19,6 @@ from phdl_catalog.spectra.mock_survey import MockSurvey
 _REFERENCE_ERRORS = {"teff": 40.0, "logg": 0.06, "v_micro": 0.1}
 _ABUNDANCE_ERROR = 0.03
 
-#: Name of the survey the reference stars are said to be from.
-REFERENCE_SURVEY = "mock_hires"
-
 
 def write_truth(path: Path, survey: MockSurvey) -> None:
     """One row a star: identifiers, kind, role, velocity, true labels, and the error that was injected."""
@@ -81,7 +78,7 @@ def write_references(path: Path, survey: MockSurvey, rng: np.random.Generator) -
     """One row a reference star: true labels blurred by the errors of high-resolution work, and these."""
     stars = survey.stars
     errors = np.array([_REFERENCE_ERRORS.get(name, _ABUNDANCE_ERROR) for name in stars.label_names])
-    header = ["star", "gaia_source_id", "ra", "dec"]
+    header = ["star_name", "gaia_source_id", "ra", "dec"]
     header += [column for name in stars.label_names for column in (name, f"e_{name}")]
     rows = []
     for number, row in enumerate(stars.references, start=1):

@@ -128,13 +128,15 @@ def _pair_rows(
         name: table.identifiers(columns[name]) for name in columns if "_id_" in name or "obsid" in name
     }
     numbers = {name: nullable(table.numbers(columns[name])) for name in columns if name not in integers}
-    everything = {**integers, **numbers}
+    everything: dict[str, list[Any]] = {**integers, **numbers}
     seen = set()
     for row in range(len(table)):
         values = {name: column[row] for name, column in everything.items()}
         stars = []
         for star in "ab":
-            entry = {name[:-2]: value for name, value in values.items() if name.endswith(f"_{star}")}
+            entry: dict[str, Any] = {
+                name[:-2]: value for name, value in values.items() if name.endswith(f"_{star}")
+            }
             check_position(entry)
             stars.append(entry)
         keys = [_star_key(star) for star in stars]

@@ -8,13 +8,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from simulated_corrections import LABELS, TARGETS, Solved
 
 from phdl_catalog.calibration import CalibrationSolution, calibrate
 from phdl_catalog.calibration.basis import SHORTEST_SCALE, SmoothBasis, Smoothness
 from phdl_catalog.calibration.simulation import simulate_calibrators
 from phdl_catalog.errors import InputError
-
-from .conftest import LABELS, TARGETS, Solved
 
 
 def test_a_round_trip_through_json_is_exact(solved: Solved) -> None:

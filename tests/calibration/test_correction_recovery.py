@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from .conftest import LABELS, TARGETS, Solved, solve_simulated
+from simulated_corrections import LABELS, TARGETS, Solved, solve_simulated
 
 
 def test_errors_are_honest(solved: Solved) -> None:

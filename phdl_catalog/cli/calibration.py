@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -201,45 +202,37 @@ def _show(engine: Engine, name: str, as_json: bool, **more: Any) -> None:
     for note in report.notes:
         stdout.print(note, highlight=False)
     print_table(
-        "Scatter of held-out calibrators, raw and corrected",
-        (
-            "label",
-            "fixed by",
-            "form",
-            "pairs",
-            "raw",
-            "corr.",
-            "expected",
-            "refs",
-            "raw",
-            "corr.",
-            "expected",
-            "error",
-        ),
-        [_label_row(entry) for entry in report.labels],
+        "Labels",
+        ("label", "fixed by", "form", "correction", "error"),
+        [
+            (
+                entry.label,
+                str(entry.constraint).replace("_", " "),
+                entry.form,
+                _rounded(entry.amplitude),
+                _rounded(entry.median_error),
+            )
+            for entry in report.labels
+        ],
     )
+    columns = ("label", "number", "bad", "raw", "corrected", "expected", "held out")
+    print_table("Scatter of pairs", columns, _scatter_rows(report.labels, "pairs"))
+    print_table("Scatter against references", columns, _scatter_rows(report.labels, "references"))
     for entry in report.labels:
         for note in entry.notes:
             stdout.print(f"{entry.label}: {note}", highlight=False)
 
 
-def _label_row(entry: LabelReport) -> tuple[Any, ...]:
-    pairs, references = entry.held_out_pairs, entry.held_out_references
-    if not pairs.count:
-        pairs = entry.pairs
-    if not references.count:
-        references = entry.references
-    return (
-        entry.label,
-        str(entry.constraint).replace("_", " "),
-        entry.form,
-        *(
-            value
-            for s in (pairs, references)
-            for value in (s.count, *map(_rounded, (s.before, s.after, s.expected)))
-        ),
-        _rounded(entry.median_error),
-    )
+def _scatter_rows(labels: Sequence[LabelReport], kind: str) -> list[tuple[Any, ...]]:
+    """Scatter of held-out calibrators where there are any, else of used ones; labels without any left out."""
+    rows = []
+    for entry in labels:
+        held, used = getattr(entry, f"held_out_{kind}"), getattr(entry, kind)
+        shown = held if held.count else used
+        if shown.count:
+            numbers = (_rounded(value) for value in (shown.before, shown.after, shown.expected))
+            rows.append((entry.label, shown.count, shown.rejected, *numbers, "yes" if held.count else "no"))
+    return rows
 
 
 def _rounded(value: float | None) -> float | None:

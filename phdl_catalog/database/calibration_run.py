@@ -15,7 +15,7 @@ from phdl_catalog.database.events import record_event
 from phdl_catalog.database.model_versions import find_model
 from phdl_catalog.database.queries import statement
 from phdl_catalog.database.releases import find_release
-from phdl_catalog.errors import CalibrationError, ConflictError, NotFoundError, PhdlError
+from phdl_catalog.errors import CalibrationError, ConflictError, NotFoundError
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def run_calibration(
     """
     try:
         outcome = _calibrate(engine, request, say)
-    except PhdlError as error:
+    except Exception as error:
+        # Whoever waits for a worker's outcome is to hear of any failure.
         _tell(engine, request, "failed", {"error": type(error).__name__, "message": str(error)})
         raise
     _tell(engine, request, "computed", {"name": outcome.name, "new": outcome.new})

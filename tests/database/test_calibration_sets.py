@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.table import Table
-from database_rows import add_model, add_release, add_run, add_spectrum, fit_values
-from sqlalchemy import Connection, Engine, insert, text
+from database_rows import add_spectrum, fit_values
+from simulated_fits import GAIA, add_fits, write_calibrators
+from sqlalchemy import Engine, insert, text
 from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
@@ -41,7 +41,6 @@ from workers.calibration import calibrate as calibration_task
 
 NAMES = ("teff", "logg", "fe_h", "mg_fe", "ca_fe")
 PAIRS, REFERENCES, TARGETS = 40, 60, 40
-GAIA = 4472832130942570000
 
 
 @pytest.fixture(scope="module")
@@ -55,46 +54,6 @@ def simulated() -> SimulatedCalibrators:
         failed_fraction=0.0,
         seed=4,
     )
-
-
-def add_fits(
-    connection: Connection, simulated: SimulatedCalibrators, model: str, shift: float = 0.0
-) -> list[int]:
-    """All simulated stars, one spectrum each, fitted by a model."""
-    release = connection.execute(text("SELECT release_id FROM phdl.data_release")).scalar_one_or_none()
-    if release is None:
-        release = add_release(connection)
-        for row in range(len(simulated.labels)):
-            add_spectrum(connection, release, 1000 + row, gaia_source_id=GAIA + row, snr_g=60.0)
-    number = add_model(connection, model, NAMES)
-    run = add_run(connection, release, number)
-    spectra = connection.scalars(text("SELECT spectrum_id FROM phdl.spectrum ORDER BY obsid")).all()
-    labels = simulated.labels + shift * (np.arange(5) > 2)
-    fits = [
-        fit_values(
-            spectrum, number, run, snr=60.0, label_values=labels[row].tolist(),
-            label_errors=simulated.errors[row].tolist(), label_flags=[0] * 5, label_covariance=b"\0" * 20,
-        )
-        for row, spectrum in enumerate(spectra)
-    ]  # fmt: skip
-    connection.execute(insert(Fit), fits)
-    return list(spectra)
-
-
-def write_calibrators(simulated: SimulatedCalibrators, folder: Path) -> tuple[Path, Path]:
-    """The simulated pairs as El-Badry's table, and the references as a table of ours."""
-    first, second = simulated.inputs["pairs"].T
-    pairs, references = folder / "pairs.fits", folder / "references.csv"
-    Table(
-        {"source_id1": GAIA + first, "source_id2": GAIA + second, "R_chance_align": np.full(PAIRS, 1e-3)}
-    ).write(pairs)
-    rows = simulated.inputs["reference_rows"]
-    table = Table({"source_id": GAIA + rows})
-    for column, name in enumerate(NAMES):
-        table[name] = simulated.inputs["reference_labels"][:, column]
-        table[f"e_{name}"] = simulated.inputs["reference_errors"][:, column]
-    table.write(references)
-    return pairs, references
 
 
 @pytest.fixture

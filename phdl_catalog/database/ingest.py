@@ -55,7 +55,7 @@ from phdl_catalog.spectra.files import file_uri
 BATCH_FILES = 512
 
 #: Fewer files than this are read in this process: starting others takes longer.
-_FEWEST_FOR_PROCESSES = 256
+_FEWEST_FOR_PROCESSES = 1000
 
 #: First half of the key of the advisory lock that a release is ingested under; the second is release_id.
 _LOCK_CLASS = 0x50484449

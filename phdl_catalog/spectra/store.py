@@ -170,13 +170,13 @@ class PixelStore:
         verify(raw, f"shard {shard}, counted from row {first},")
         return np.frombuffer(raw, dtype=RECORD)
 
-    def _write_shard(self, name: str, content: bytes) -> None:
+    def _write_shard(self, name: str, parts: Sequence[bytes]) -> None:
         path = self._path(name)
         try:
             if self._local:
-                _write_durably(Path(path), content)
+                _write_durably(Path(path), parts)
             else:
-                self._fs.pipe_file(path, content)
+                self._fs.pipe_file(path, b"".join(parts))
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             advice = "the disk is full: make room and run the same command again" if full else str(error)
@@ -226,7 +226,7 @@ class ShardWriter:
         self._open = False
         if self._records:
             header = _make_header(self._release, len(self._records))
-            self._store._write_shard(self.name, header + b"".join(self._records))
+            self._store._write_shard(self.name, [header, *self._records])
             self._records.clear()
 
     def __enter__(self) -> ShardWriter:
@@ -287,13 +287,13 @@ def _runs(rows: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
             start = index
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def _write_durably(path: Path, parts: Sequence[bytes]) -> None:
     """Write a new file so that it is there whole or not at all, whatever happens in between."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + _UNFINISHED)
     try:
         with open(unfinished, "xb") as stream:
-            stream.write(content)
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(unfinished, path)

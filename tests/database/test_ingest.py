@@ -322,12 +322,12 @@ def test_full_disk_loses_nothing_that_was_done(
     write_files(folder, 30)
     written: list[str] = []
 
-    def full_after_two(path: Path, content: bytes) -> None:
+    def full_after_two(path: Path, parts: list[bytes]) -> None:
         if len(written) == 2:
             raise OSError(28, "No space left on device")
         written.append(path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(b"".join(parts))
 
     with monkeypatch.context() as patched:
         patched.setattr("phdl_catalog.spectra.store._write_durably", full_after_two)

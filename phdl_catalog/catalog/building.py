@@ -32,6 +32,7 @@ from phdl_catalog.catalog.schema import Column, LabelColumnNames, load_schema
 from phdl_catalog.catalog.selection import SELECTION_LABELS, SubgiantSelection
 from phdl_catalog.catalog.stars import MISSING, find_stars
 from phdl_catalog.catalog.table import COPY_TYPES, release_table, table_name
+from phdl_catalog.database.calibration_sets import load_solution
 from phdl_catalog.database.copy import copy_rows
 from phdl_catalog.database.events import record_event
 from phdl_catalog.database.models import CATALOG_SCHEMA
@@ -196,11 +197,7 @@ def _build(
 
 def load_calibration(connection: Connection, calibration: Calibration | None) -> Solution | None:
     """The solution of a calibration set; None for an uncalibrated release."""
-    if calibration is None:
-        return None
-    from phdl_catalog.database.calibration_sets import load_solution
-
-    return load_solution(connection, calibration.name)
+    return None if calibration is None else load_solution(connection, calibration.name)
 
 
 _EVENT_FIELDS = ("model", "calibration_set", "n_spectra", "n_stars", "n_rows", "checksum")

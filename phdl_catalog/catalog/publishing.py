@@ -20,7 +20,6 @@ from phdl_catalog.catalog.queries import statement
 from phdl_catalog.catalog.releases import (
     CatalogReleaseInfo,
     get_catalog_release,
-    list_catalog_releases,
     published_release,
     table_exists,
 )
@@ -104,7 +103,7 @@ def publish_release(engine: Engine, name: str, *, patience: float = PATIENCE) ->
 
 
 def rollback_release(engine: Engine, *, patience: float = PATIENCE) -> PublishReport:
-    """Publish again the release that was published before the present one.
+    """Publish again the release that the present one took the place of.
 
     Two rollbacks go back two releases; `publish_release` goes forward.
 
@@ -116,18 +115,15 @@ def rollback_release(engine: Engine, *, patience: float = PATIENCE) -> PublishRe
 
     def choose(connection: Connection) -> CatalogReleaseInfo:
         current = published_release(connection)
-        if current is None or current.published_at is None:
+        if current is None:
             raise StateError("no catalogue release is published: there is nothing to go back from")
-        earlier = [
-            release
-            for release in list_catalog_releases(connection)
-            if release.published_at is not None and release.published_at < current.published_at
-        ]
-        if not earlier:
+        subject = {"subject": current.subject}
+        earlier = connection.scalar(statement("releases", "published_instead_of"), subject)
+        if earlier is None:
             raise StateError(
                 f"no release was published before '{current.name}': there is nothing to go back to"
             )
-        return max(earlier, key=lambda release: release.published_at or release.created_at)
+        return get_catalog_release(connection, earlier)
 
     return _swap(engine, choose, "rolled_back", patience)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -13,6 +14,8 @@ from phdl_catalog.catalog.queries import statement
 from phdl_catalog.catalog.schema import Column, load_schema
 from phdl_catalog.catalog.selection import SubgiantSelection
 from phdl_catalog.catalog.table import release_table, table_name
+from phdl_catalog.database.calibration_sets import certified_set, find_set
+from phdl_catalog.database.model_versions import find_model
 from phdl_catalog.database.models import CATALOG_SCHEMA, CalibrationState, ReleaseState
 from phdl_catalog.errors import ConflictError, InputError, NotFoundError, StateError
 
@@ -87,12 +90,12 @@ class CatalogReleaseInfo:
         """How the log of events calls it."""
         return f"catalog_release:{self.name}"
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Published columns of its model."""
         return load_schema().expand(self.model.label_names)
 
-    @property
+    @cached_property
     def table(self) -> Table:
         """Its table."""
         return release_table(load_schema(), self.columns, self.name)
@@ -159,15 +162,10 @@ def get_model(connection: Connection, name: str) -> Model:
     Raises
     ------
     NotFoundError
-        Naming those that there are.
+        If there is none of that name.
     """
-    row = connection.execute(statement("releases", "model"), {"name": name}).one_or_none()
-    if row is None:
-        known = ", ".join(connection.scalars(statement("releases", "models")))
-        raise NotFoundError(
-            f"no model '{name}' is registered; there are: {known or 'none, see `phdl model register`'}"
-        )
-    return Model(row.model_version_id, row.name, tuple(row.label_names))
+    row = find_model(connection, name)
+    return Model(row.model_version_id, row.name, row.label_names)
 
 
 def resolve_calibration(connection: Connection, model: Model, wanted: str) -> Calibration | None:
@@ -194,19 +192,19 @@ def resolve_calibration(connection: Connection, model: Model, wanted: str) -> Ca
     if wanted == "none":
         return None
     if wanted == "certified":
-        parameters: dict[str, object] = {"model_version_id": model.model_version_id}
-        row = connection.execute(statement("releases", "certified_set"), parameters).one_or_none()
-        if row is None:
+        certified = certified_set(connection, model.name)
+        if certified is None:
             raise StateError(
                 f"model '{model.name}' has no certified calibration set: certify one with `phdl calibration "
                 f"certify NAME`, name a draft with --calibration NAME, or build without, --calibration none"
             )
+        row = certified
     else:
-        row = connection.execute(statement("releases", "calibration_set"), {"name": wanted}).one_or_none()
-        if row is None:
-            raise NotFoundError(f"there is no calibration set '{wanted}'; `phdl calibration list` shows them")
+        row = find_set(connection, wanted)
         if row.model_version_id != model.model_version_id:
-            raise ConflictError(f"calibration set '{wanted}' was made for another model than '{model.name}'")
+            raise ConflictError(
+                f"calibration set '{wanted}' was made for model '{row.model}', not for '{model.name}'"
+            )
     return Calibration(row.calibration_set_id, row.name, CalibrationState(row.state))
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy_healpix import lonlat_to_healpix
 from sqlalchemy import Connection, Engine, insert
 
+from phdl_catalog.calibration import CalibrationSolution, calibrate
+from phdl_catalog.calibration.members import Members
+from phdl_catalog.calibration.simulation import simulate_calibrators
+from phdl_catalog.catalog.building import build_release
+from phdl_catalog.catalog.checking import check_release
+from phdl_catalog.catalog.releases import get_catalog_release
+from phdl_catalog.database.calibration_inputs import CalibrationInputs
+from phdl_catalog.database.calibration_sets import certify_set, store_solution
+from phdl_catalog.database.model_versions import find_model
 from phdl_catalog.database.models import DataRelease, Fit, FitRun, ModelVersion, Spectrum
 
 LABELS = ("teff", "logg", "v_micro", "fe_h", "mg_fe", "eu_fe")
@@ -49,6 +60,7 @@ class Survey:
             return self._model(connection, name)
 
     def add_release(self, connection: Connection, name: str) -> None:
+        """A data release, and a run of it with the first model."""
         release_id = connection.execute(
             insert(DataRelease).values(name=name).returning(DataRelease.release_id)
         ).scalar_one()
@@ -152,8 +164,6 @@ class Survey:
 
 
 def _degrees(*angles: float) -> list[Any]:
-    from astropy import units
-
     return [angle * units.deg for angle in angles]
 
 
@@ -163,6 +173,35 @@ def survey(database: Engine) -> Survey:
     return Survey(database)
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(7)
+def published_rows(engine: Engine, release: str) -> list[dict[str, Any]]:
+    """All rows of a release's table, by obsid."""
+    with engine.connect() as connection:
+        table = get_catalog_release(connection, release).table
+        return [dict(row) for row in connection.execute(table.select().order_by(table.c.obsid)).mappings()]
+
+
+def candidate(survey: Survey, name: str, **options: Any) -> None:
+    """Build and check an uncalibrated release."""
+    build_release(survey.engine, "first", calibration="none", name=name, **options)
+    report = check_release(survey.engine, name)
+    assert report.passed, [finding for finding in report.findings if finding.status == "failed"]
+
+
+def add_calibration(survey: Survey, name: str, *, certify: bool = True) -> CalibrationSolution:
+    """A calibration set of model ``first``, solved from simulated calibrators; eu_fe has none."""
+    simulated = simulate_calibrators(LABELS, pairs=40, references=60, targets=0, bad_fraction=0.0, seed=4)
+    labels = simulated.labels.copy()
+    labels[:, LABELS.index("eu_fe")] = np.nan
+    solution = calibrate(LABELS, labels, simulated.errors, **simulated.inputs)
+    nothing = Members.empty(np.empty(0, dtype=object), len(LABELS))
+    whole, real = np.empty(0, dtype=np.int64), np.empty((0, len(LABELS)))
+    inputs = CalibrationInputs(
+        LABELS, whole, real, real, whole.reshape(0, 2), whole, real[:, 0], whole, real, real,
+        real.astype(np.int64), (), {},
+    )  # fmt: skip
+    with survey.engine.begin() as connection:
+        bare = dataclasses.replace(solution, pairs=nothing, references=nothing)
+        store_solution(connection, find_model(connection, "first"), inputs, bare, {"name": name}, name)
+        if certify:
+            certify_set(connection, name)
+    return solution

@@ -1,17 +1,3 @@
--- name: model
-SELECT model_version_id, name, label_names FROM phdl.model_version WHERE name = :name;
-
--- name: models
-SELECT name FROM phdl.model_version ORDER BY registered_at;
-
--- name: calibration_set
--- A set by its name, whatever its state.
-SELECT calibration_set_id, name, state, model_version_id FROM phdl.calibration_set WHERE name = :name;
-
--- name: certified_set
-SELECT calibration_set_id, name, state, model_version_id FROM phdl.calibration_set
-WHERE model_version_id = :model_version_id AND state = 'certified';
-
 -- name: data_releases
 SELECT name, release_id FROM phdl.data_release ORDER BY release_id;
 
@@ -63,4 +49,10 @@ SELECT to_regclass(:table) IS NOT NULL;
 -- When a release's table was made, and of what.
 SELECT happened_at, detail FROM phdl.event
 WHERE subject = :subject AND action = 'built'
+ORDER BY event_id DESC LIMIT 1;
+
+-- name: published_instead_of
+-- Which release a release took the place of when it was last published.
+SELECT detail ->> 'superseded' FROM phdl.event
+WHERE subject = :subject AND action = 'published'
 ORDER BY event_id DESC LIMIT 1;

@@ -101,6 +101,9 @@ class Fitter:
         """Fit spectra; parameters, result and errors are those of `fit_spectra`."""
         grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
         leave_out = avoided(grid.wavelength, self.options.mask_telluric, self.options.mask_interstellar)
+        reached = self._search.observed_grid
+        number = np.arange(grid.first, grid.stop)
+        leave_out |= (number < reached.first) | (number >= reached.stop)
         pixels = _no_pixels(grid, len(rows)) if keep_pixels else None
         result = FitResult.empty(self._forward.label_names, len(rows), pixels)
         batch = self.options.batch_size or _BATCH_SIZE.get(self.device.type, 32)
@@ -125,13 +128,19 @@ class Fitter:
         with torch.no_grad():
             alignment = self._search.search(flux, ivar)
             observation = self._observe(flux, ivar, alignment)
-            start = self._forward.parameters(self._templates.labels[alignment.template])
-            start[:, -2] = alignment.fraction
-            solution = self._optimiser.run(observation, start)
+            solution = self._optimiser.run(observation, self._starts(alignment))
             part = self._result(spectra, good, observation, alignment, solution)
         if result.pixels is not None:
             part = replace(part, pixels=self._pixels(spectra, good, observation, alignment, solution))
         result.put(numbers[good], part)
+
+    def _starts(self, alignment: Alignment) -> Tensor:
+        """Parameters (N, S, L + 2) of the templates that a fit begins with."""
+        size, number = alignment.templates.shape
+        starts = self._forward.parameters(self._templates.labels[alignment.templates.flatten()])
+        starts = starts.reshape(size, number, -1)
+        starts[:, :, -2] = alignment.fraction[:, None]
+        return starts
 
     def _observe(self, flux: Tensor, ivar: Tensor, alignment: Alignment) -> Observation:
         weight = self._search.aligned(ivar, alignment.pixels)

@@ -19,6 +19,9 @@ from phdl_catalog.fitting.forward import ForwardModel, ModelState
 from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.spectra.continuum import ContinuumBasis
 
+#: Error floor in a comparison of starts, as a fraction of the continuum.
+_COMMON_FLOOR = 0.01
+
 #: Stars whose pixel-by-pixel derivatives are in memory at one time, on a processor with a cache.
 _CURVATURE_BATCH = 8
 
@@ -176,6 +179,17 @@ class Objective:
         cost = (weighted * residual).sum(dim=1, dtype=torch.float64)
         gradient = -self.forward.pull_back(state, weighted * curve)
         return Point(parameters, cost, gradient, state, curve, residual)
+
+    def merit(self, observation: Observation, state: ModelState, weights: Weights) -> Tensor:
+        """How badly model spectra fit (N,), for a comparison of different starts of one star.
+
+        Robust chi2 with an error floor that is the same for all, whatever each asks for.
+        """
+        curve, residual = self._residual(observation, state, weights.weight)
+        common = observation.model_variance + _COMMON_FLOOR**2
+        inverse = observation.use / (observation.variance + common * curve.square())
+        price, _ = outlier(residual.square() * inverse, self._limit)
+        return price.sum(dim=1, dtype=torch.float64)
 
     def reduced_chi2(self, observation: Observation, point: Point) -> Tensor:
         """Reduced chi2 (N,) with the noise and the model's stated error alone, outliers counted as such."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from phdl_catalog.fitting.objective import Objective, Observation, Point, Weights
 from phdl_catalog.fitting.step import bounded_step, secant_update
 
-#: Steps along a few directions before all labels are free.
-_COARSE_STEPS = 3
+#: Steps along a few directions from the best start, before all labels are free.
+_COARSE_STEPS = 2
 
 #: Times that error floors, outliers and curvature are found for all labels.
 _RENEWALS = 2
@@ -148,17 +148,18 @@ class Optimiser:
             bounds[-1] = 0.0
         self._lower, self._upper = bounds[:, 0], bounds[:, 1]
 
-    def run(self, observation: Observation, start: Tensor) -> Solution:
-        """Fit a batch from one start each.
+    def run(self, observation: Observation, starts: Tensor) -> Solution:
+        """Fit a batch.
 
         Parameters
         ----------
         observation : Observation
             N spectra.
-        start : (N, L + 2) Tensor
-            Parameters to begin with.
+        starts : (N, S, L + 2) Tensor
+            Parameters to begin with, S for each star: the one that looks best after a step is pursued.
         """
-        parameters, weights = self._coarse(observation, torch.clamp(start, self._lower, self._upper))
+        start = self._best_start(observation, torch.clamp(starts, self._lower, self._upper))
+        parameters, weights = self._coarse(observation, start, _COARSE_STEPS)
         for _ in range(_RENEWALS):
             state = self._objective.forward.evaluate(parameters)
             weights = self._objective.weigh(observation, state, weights)
@@ -177,7 +178,19 @@ class Optimiser:
         point = self._objective.evaluate(observation, memory.parameters, weights)
         return Solution(point, weights, fisher, memory.length < self._tolerance, evaluations)
 
-    def _coarse(self, observation: Observation, start: Tensor) -> tuple[Tensor, Weights]:
+    def _best_start(self, observation: Observation, starts: Tensor) -> Tensor:
+        """Parameters (N, L + 2) after one coarse step from the best start of each star."""
+        size, number, _ = starts.shape
+        if number == 1:
+            return starts[:, 0]
+        repeated = observation.rows(torch.arange(size, device=starts.device).repeat_interleave(number))
+        parameters, weights = self._coarse(repeated, starts.flatten(0, 1), 1)
+        state = self._objective.forward.evaluate(parameters)
+        merit = self._objective.merit(repeated, state, weights).reshape(size, number)
+        best = torch.arange(size, device=starts.device) * number + merit.argmin(dim=1)
+        return parameters[best]
+
+    def _coarse(self, observation: Observation, start: Tensor, steps: int) -> tuple[Tensor, Weights]:
         """A few steps along few directions, with error floors as large as the residuals."""
         objective, directions = self._objective, self._directions
         along = directions.double()
@@ -186,7 +199,7 @@ class Optimiser:
         parameters = start
         state = objective.forward.evaluate(parameters)
         weights = objective.first_weights(observation, state)
-        for _ in range(_COARSE_STEPS):
+        for _ in range(steps):
             point = objective.score(observation, parameters, state, weights)
             gradient = torch.cat([point.gradient[:, :-2] @ along.T, point.gradient[:, -2:]], dim=1)
             curvature = objective.curvature(point, weights, directions)

@@ -21,8 +21,8 @@ _LARGEST_FLUX = 1e3
 #: Largest and smallest believable S/N of a pixel, for a pixel of median flux.
 _LARGEST_SNR, _SMALLEST_SNR = 1e3, 1e-3
 
-#: Largest number that is treated as data at all.
-_ABSURD = 1e30
+#: Larger numbers are damage; fluxes of 1e-17 have inverse variances of 1e36.
+_ABSURD = 1e60
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
 #: Distance of templates in effective temperature [K], gravity and [Fe/H].
 _STEPS = {"teff": 250.0, "logg": 0.5, "fe_h": 0.5}
 
+#: Templates nearer to each other than this many steps in everything are alike.
+_ALIKE = 2.5
+
 #: Values of the microturbulence that are tried for each template, as fractions of its range: grids follow a
 #: relation with temperature and gravity, and the value nearest to it is taken.
 _V_MICRO_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -41,11 +44,14 @@ class Templates:
         Normalised flux, float32.
     velocity_rows : (V,) Tensor
         Rows of the few, far from each other, that are enough for a velocity.
+    alike : (T, T) Tensor
+        Whether two are so near to each other that fits from them end at the same place.
     """
 
     labels: Tensor
     flux: Tensor
     velocity_rows: Tensor
+    alike: Tensor
 
 
 def _axis(limits: NDArray[np.float64], step: float) -> NDArray[np.float64]:
@@ -102,6 +108,13 @@ def _spread_out(labels: NDArray[np.float64], number: int) -> NDArray[np.int64]:
     return np.array(rows)
 
 
+def _alike(labels: NDArray[np.float64], names: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which templates (T, T) are within `_ALIKE` steps of each other in every label of the lattice."""
+    known = [(names.index(name), step) for name, step in _STEPS.items() if name in names]
+    scaled = np.stack([labels[:, column] / step for column, step in known], axis=1)
+    return np.asarray(np.abs(scaled[:, None] - scaled).max(axis=2) < _ALIKE)
+
+
 def make_templates(model: Model, forward: ForwardModel) -> Templates:
     """Compute the templates of a model."""
     labels = template_labels(model)
@@ -110,6 +123,7 @@ def make_templates(model: Model, forward: ForwardModel) -> Templates:
         labels=tensor,
         flux=forward.template(tensor),
         velocity_rows=torch.as_tensor(_spread_out(labels, _VELOCITY_TEMPLATES), device=forward.device),
+        alike=torch.as_tensor(_alike(labels, model.label_names), device=forward.device),
     )
 
 

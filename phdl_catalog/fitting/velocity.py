@@ -27,6 +27,9 @@ _TEMPLATE_ERROR = 0.03
 #: Relative flux over the pseudo-continuum beyond which a pixel is an emission line or a cosmic ray.
 _EMISSION = 0.3
 
+#: Templates a fit is started from.
+_STARTS = 3
+
 #: A peak must be better by this much in chi2 than the best shift more than `_PEAK_PIXELS` away.
 _PEAK_CHI2, _PEAK_PIXELS = 20.0, 4
 
@@ -48,14 +51,14 @@ class Alignment:
         What remains, -0.5 to 0.5 [pixels].
     unique : (N,) Tensor
         False where another shift is nearly as good or the best one is at the end of the range.
-    template : (N,) Tensor
-        Row of the nearest template, int64.
+    templates : (N, S) Tensor
+        Rows of the nearest template, and of the nearest ones that are clearly different, int64.
     """
 
     pixels: Tensor
     fraction: Tensor
     unique: Tensor
-    template: Tensor
+    templates: Tensor
 
 
 class VelocitySearch:
@@ -86,6 +89,7 @@ class VelocitySearch:
         own = ContinuumBasis.on(grid, spacing, join, device)
         ones = torch.ones_like(templates.flux)
         self._lines = templates.flux / own.curve(own.solve(templates.flux, ones, ones)) - 1.0
+        self._alike = templates.alike
         self._velocity_lines = self._lines[templates.velocity_rows]
 
     def search(self, flux: Tensor, ivar: Tensor) -> Alignment:
@@ -117,7 +121,7 @@ class VelocitySearch:
             pixels=peak - self.reach,
             fraction=torch.where(inner == peak, fraction, torch.zeros_like(fraction)),
             unique=(highest - rival > _PEAK_CHI2) & (inner == peak),
-            template=self._nearest(
+            templates=self._nearest(
                 self.aligned(weighted, peak - self.reach), self.aligned(weight, peak - self.reach)
             ),
         )
@@ -134,8 +138,13 @@ class VelocitySearch:
         return depth.square() / norm.clamp_min(1e-6)
 
     def _nearest(self, weighted: Tensor, weight: Tensor) -> Tensor:
-        """Rows (N,) of the templates with the smallest chi2, at their own depth."""
-        return (weight @ self._lines.square().T - 2.0 * weighted @ self._lines.T).argmin(dim=1)
+        """Rows (N, S) of templates with the smallest chi2 at their own depth, each far from those before."""
+        chi2 = weight @ self._lines.square().T - 2.0 * weighted @ self._lines.T
+        rows = [chi2.argmin(dim=1)]
+        for _ in range(_STARTS - 1):
+            chi2 = chi2.masked_fill(self._alike[rows[-1]], torch.inf)
+            rows.append(chi2.argmin(dim=1))
+        return torch.stack(rows, dim=1)
 
     @staticmethod
     def _vertex(values: Tensor, peak: Tensor) -> Tensor:

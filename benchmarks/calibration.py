@@ -101,8 +101,8 @@ def main() -> None:
         print(f"{name:<45}{left:8.4f}{error:8.4f}" + "".join(f"{value:8.2f}" for value in rest))
     print(
         "\nleft: rms of recovered minus injected; pull: standard deviation of that over the error at exact "
-        "coordinates;\nnoisy: the same at raw coordinates, error with theirs; held: scatter of held-out pairs "
-        "over noise and\nintrinsic scatter; worse: labels whose held-out calibrators scatter more after than "
+        "coordinates;\nnoisy: the same at raw coordinates, error with theirs; held: scatter of held-out "
+        "pairs over noise and\nintrinsic scatter; worse: labels whose held-out calibrators scatter more after than "
         "before (two sigma); s: to solve\n"
     )
     _, solution, simulated = measure(0, labels)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from phdl_catalog.calibration.basis import CONSTANT_SIGMA
+from phdl_catalog.calibration.basis import CONSTANT_SIGMA, COORDINATES
 from phdl_catalog.calibration.calibrators import Calibrators, Use
 from phdl_catalog.calibration.inference import (
     PAIR,
@@ -109,6 +109,8 @@ def _assess_label(
     pairs, references = int(np.sum(good == PAIR)), int(np.sum(good == REFERENCE))
     zero_point = references >= _LEAST_REFERENCES
     covariance = problem.posterior.covariance[:size, :size] * unit**2
+    blurred = state.basis.blurring(_coordinate_errors(calibrators)) * mean[:size] * unit
+    covariance = covariance + np.outer(blurred, blurred)
     support = _support_points(calibrators, state, problem, bad)
     cells = grid.supported(support)
     error = np.full(grid.size, np.inf)
@@ -142,6 +144,12 @@ def _assess_label(
         notes=_label_notes(calibrators, problem, bad, constraint, held, correction),
     )
     return correction, entry
+
+
+def _coordinate_errors(calibrators: Calibrators) -> Floats:
+    """(3,) typical errors of teff, logg and fe_h of the calibrators."""
+    columns = [calibrators.label_names.index(name) for name in COORDINATES]
+    return np.asarray(np.nanmedian(calibrators.errors[:, columns], axis=0))
 
 
 def _choose_form(problem: LabelProblem, bad: Floats, precision: Floats) -> tuple[Floats, str]:

@@ -101,8 +101,8 @@ class IngestSummary:
             shown = "; ".join(conflict.detail for conflict in self.conflict_list[:5])
             more = f"; and {self.conflicts - 5} more" if self.conflicts > 5 else ""
             raise ConflictError(
-                f"{self.conflicts} files were left out because different bytes are in release {self.release} "
-                f"already: {shown}{more}; ingest them into a release of their own",
+                f"files left out because release {self.release} has other bytes for the same spectrum: "
+                f"{self.conflicts}; {shown}{more}; ingest such files into a release of their own",
                 conflicts=self.conflict_list,
             )
 

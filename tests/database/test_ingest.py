@@ -229,11 +229,11 @@ def test_many_processes_leave_what_one_leaves(
 
 
 _PROGRAM = """
-import sys
-from phdl_catalog.database import ingest as module
-from phdl_catalog.database.session import connect
-from phdl_catalog.spectra import PixelStore
 if __name__ == "__main__":
+    import sys
+    from phdl_catalog.database import ingest as module
+    from phdl_catalog.database.session import connect
+    from phdl_catalog.spectra import PixelStore
     module._FEWEST_FOR_PROCESSES = 1
     module.ingest(connect(), PixelStore(sys.argv[1]), "dr10", [sys.argv[2]], processes=2, batch_files=16,
                   on_progress=lambda files: print(files, flush=True))
@@ -271,12 +271,14 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_ingest_goes_on_where_it_stopped(
+def test_killed_ingest_takes_its_readers_along_and_goes_on_where_it_stopped(
     how: signal.Signals, database: Engine, store: PixelStore, folder: Path
 ) -> None:
     write_files(folder, 320)
     (folder / "broken").write_bytes(b"x")
-    killed_ingest(store, folder, 3, how, random.Random(how).uniform(0, 0.01))
+    readers = killed_ingest(store, folder, 3, how, random.Random(how).uniform(0, 0.01))
+    assert len(readers) == 2
+    assert psutil.wait_procs(readers, timeout=10)[1] == []
     done = rows_by_state(database)
     assert 48 <= sum(done.values()) < 321
     assert every_row_has_its_pixels(database, store) == done["accepted"]
@@ -294,14 +296,6 @@ def test_killed_ingest_goes_on_where_it_stopped(
     assert counts(summary)["found"] == 321
     assert rows_by_state(database) == {"accepted": 320, "rejected": 1}
     assert every_row_has_its_pixels(database, store) == 320
-
-
-def test_reader_processes_end_when_the_ingest_is_killed(
-    database: Engine, store: PixelStore, folder: Path
-) -> None:
-    write_files(folder, 320)
-    readers = killed_ingest(store, folder, 1, signal.SIGKILL, 0.0)
-    assert psutil.wait_procs(readers, timeout=10)[1] == []
 
 
 def test_shard_without_rows_is_removed_by_the_next_ingest(
@@ -425,12 +419,12 @@ def test_damaged_files_never_stop_an_ingest(database: Engine, store: PixelStore,
     from tests.spectra.test_mutations import SAMPLES, mutated
 
     chance = random.Random(8)
-    for number in range(300):
+    for number in range(160):
         (folder / f"{number:03}").write_bytes(mutated(SAMPLES[chance.choice(list(SAMPLES))], chance))
     summary = ingest(database, store, "dr10", [str(folder)])
     assert summary.accepted > 0
-    assert summary.rejected > 100
-    assert counts(summary)["found"] == 300
+    assert summary.rejected > 40
+    assert counts(summary)["found"] == 160
     assert sum(rows_by_state(database).values()) == summary.accepted + summary.rejected
     every_row_has_its_pixels(database, store)
 

@@ -36,6 +36,7 @@ format: $(VENV)/.installed-test ## format the code
 
 docs: $(VENV)/.installed ## write the parts of the documentation that come from the code
 	$(BIN)/python -m phdl_catalog.cli.reference docs/reference/cli.md
+	$(BIN)/python -m phdl_catalog.catalog.reference docs/reference/catalog.md
 
 compose: ## check docker-compose.yml with the tool, if it is there
 	@if command -v docker-compose >/dev/null 2>&1; then docker-compose config --quiet; \

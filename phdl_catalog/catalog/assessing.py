@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import median_abs_deviation
 from sqlalchemy import Connection, and_, func, or_, select
 
 from phdl_catalog.catalog.flags import CalibrationFlag
@@ -22,9 +23,6 @@ from phdl_catalog.labels import get_label
 
 #: Stars observed twice that are compared at most.
 MOST_REPEATS = 20_000
-
-#: Median absolute deviation to standard deviation, for a Gaussian.
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class PullStatistics:
             return cls(label, 0, None, None, None)
         pull = difference[good] / error[good]
         middle = float(np.median(pull))
-        scatter = float(_MAD_TO_SIGMA * np.median(np.abs(pull - middle)))
+        scatter = float(median_abs_deviation(pull, scale="normal"))
         return cls(label, int(good.sum()), float(np.median(difference[good])), middle, scatter)
 
     def to_dict(self) -> dict[str, Any]:

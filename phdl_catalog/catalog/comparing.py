@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import median_abs_deviation
 from sqlalchemy import Connection, select
 
 from phdl_catalog.catalog.releases import CatalogReleaseInfo, get_catalog_release, table_exists
@@ -17,9 +18,6 @@ from phdl_catalog.catalog.tracing import published_index
 from phdl_catalog.errors import NotFoundError
 
 Integers = NDArray[np.int64]
-
-#: Median absolute deviation to standard deviation, for a Gaussian.
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def _compare_label(
         label=label,
         n=len(good),
         median=median,
-        scatter=float(_MAD_TO_SIGMA * np.median(np.abs(good - median))) if median is not None else None,
+        scatter=float(median_abs_deviation(good, scale="normal")) if len(good) else None,
         largest=float(good[np.argmax(np.abs(good))]) if len(good) else None,
         n_lost=int((np.isfinite(value_a) & ~np.isfinite(value_b)).sum()),
         n_gained=int((~np.isfinite(value_a) & np.isfinite(value_b)).sum()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -73,19 +73,22 @@ class Column(BaseModel):
 
     def for_label(self, label: Label) -> Column:
         """The column of one label: the placeholders of a template filled in."""
-        facts = {
-            "name": label.name,
-            "unit": label.unit,
-            "ucd": label.ucd,
-            "symbol": label.symbol,
-            "description": label.description,
-        }
-        filled = {
-            field: text.format(**facts)
-            for field in ("name", "unit", "ucd", "description")
-            if (text := getattr(self, field)) is not None
-        }
-        return self.model_copy(update=filled)
+        return self.filled(
+            {
+                "name": label.name,
+                "unit": label.unit,
+                "ucd": label.ucd,
+                "symbol": label.symbol,
+                "description": label.description,
+            }
+        )
+
+    def filled(self, words: Mapping[str, str]) -> Column:
+        """The column with its placeholders replaced by words."""
+        texts = {field: getattr(self, field) for field in ("name", "unit", "ucd", "description")}
+        return self.model_copy(
+            update={field: text.format(**words) for field, text in texts.items() if text is not None}
+        )
 
 
 class LabelColumns(BaseModel):

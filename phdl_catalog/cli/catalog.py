@@ -202,7 +202,7 @@ def list_(json: JsonOption = False) -> None:
         return
     print_table(
         "Catalogue releases",
-        ("release", "state", "stars", "model", "calibration", "table", "published"),
+        ("release", "state", "stars", "model", "calibration", "published"),
         [
             (
                 release.name,
@@ -210,7 +210,6 @@ def list_(json: JsonOption = False) -> None:
                 release.n_rows,
                 release.model.name,
                 release.calibration_set or "none",
-                release.full_name,
                 f"{release.published_at:%Y-%m-%d %H:%M}" if release.published_at else None,
             )
             for release in releases

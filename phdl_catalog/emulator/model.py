@@ -83,6 +83,11 @@ class SpectrumModel(ABC):
         return self._region.label_range
 
     @property
+    def training_atmospheres(self) -> NDArray[np.float64]:
+        """(S, A) training atmospheres, in the labels that are no abundances, in order of `label_names`."""
+        return self._region.atmospheres
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """Grid, training configuration, metrics and code version."""
         return self._header.metadata

@@ -191,7 +191,7 @@ class Fitter:
         part.distance[:] = training_distance(self.model, part.labels)
         flags, label_flags = judge(
             part,
-            bounds=(forward.bounds[:n_labels] * scale[:, None] + forward.middle[:, None]).cpu().numpy(),
+            at_bound=solution.at_bound[:, :n_labels].cpu().numpy(),
             label_range=forward.label_range,
             options=self.options,
             converged=solution.converged.cpu().numpy(),

@@ -24,6 +24,7 @@ from phdl_catalog.fitting.kernel import (
     FilterBank,
     Filters,
 )
+from phdl_catalog.fitting.microturbulence import MicroturbulenceRange
 from phdl_catalog.labels import get_label
 from phdl_catalog.spectra.grid import PixelGrid
 
@@ -142,6 +143,7 @@ class ForwardModel:
         self.grid = PixelGrid(model_grid.first + REACH, model_grid.size - 2 * REACH)
         self._bank = FilterBank(float(model.resolution), self.device)
         self._set_ranges(np.asarray(model.label_range, dtype=np.float64), margin)
+        self._v_micro = MicroturbulenceRange.of(model, self.device)
 
     def _set_ranges(self, label_range: NDArray[np.float64], margin: float) -> None:
         if label_range.shape != (len(self.label_names), 2):
@@ -176,6 +178,21 @@ class ForwardModel:
         """Parameters (N, L + 2), float64, of labels (N, L), without shift and blur."""
         scaled = (labels.double() - self.middle) / self.half_range
         return torch.cat([scaled, scaled.new_zeros(len(scaled), 2)], dim=1)
+
+    def bounds_at(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds (N, L + 2) of parameters near given ones (N, L + 2).
+
+        The microturbulence is bounded to what the training grid has at the temperature and gravity.
+        """
+        lower, upper = (bound.expand_as(parameters).clone() for bound in self.bounds.unbind(1))
+        if self._v_micro is not None:
+            column = self._v_micro.column
+            for bound, limit in zip(
+                (lower, upper), self._v_micro.limits(self.labels(parameters)), strict=True
+            ):
+                scaled = (limit - self.middle[column]) / self.half_range[column]
+                bound[:, column] = torch.clamp(scaled, *self.bounds[column])
+        return lower, upper
 
     def template(self, labels: Tensor) -> Tensor:
         """Spectra (N, P) of labels (N, L), neither moved nor blurred."""

@@ -11,9 +11,6 @@ from phdl_catalog.fitting.options import FitOptions
 from phdl_catalog.fitting.result import FitResult
 from phdl_catalog.fitting.uncertainty import LEAST_INFORMATION
 
-#: A label is at a bound if it is nearer to it than this fraction of its range.
-_AT_BOUND = 1e-3
-
 #: Velocity error over which a velocity is not believed [km/s].
 _LARGEST_VELOCITY_ERROR = 30.0
 
@@ -30,7 +27,7 @@ _MAIN_LABELS = ("teff", "logg", "fe_h")
 def judge(
     result: FitResult,
     *,
-    bounds: NDArray[np.float64],
+    at_bound: NDArray[np.bool_],
     label_range: NDArray[np.float64],
     options: FitOptions,
     converged: NDArray[np.bool_],
@@ -44,8 +41,10 @@ def judge(
     ----------
     result : FitResult
         All but the flags.
-    bounds, label_range : (L, 2) float64
-        Bounds of the fit, and range of the training grid.
+    at_bound : (N, L) bool
+        Which labels are at a bound of the fit.
+    label_range : (L, 2) float64
+        Range of the training grid.
     options : FitOptions
         Limits.
     converged, unique_velocity : (N,) bool
@@ -62,10 +61,6 @@ def judge(
     label_flags : (N, L) int32
         Bits of `LabelFlag`.
     """
-    width = label_range[:, 1] - label_range[:, 0]
-    low = result.labels <= bounds[:, 0] + _AT_BOUND * width
-    high = result.labels >= bounds[:, 1] - _AT_BOUND * width
-    at_bound = low | high
     outside_range = (result.labels < label_range[:, 0]) | (result.labels > label_range[:, 1])
     outside = result.distance > 1.0
     unconstrained = result.information < LEAST_INFORMATION

@@ -36,6 +36,9 @@ _LONGEST_COARSE_STEP = 0.5
 #: Longest first step in units of the error, what the radius is of a rejected step, and of a good one.
 _FIRST_RADIUS, _RADIUS_DOWN, _RADIUS_UP = 1e6, 0.3, 2.0
 
+#: A parameter is at a bound if it is nearer to it than this, in scaled units.
+_AT_BOUND = 1e-3
+
 #: Increase of chi2 that is rounding, and no reason to reject a step.
 _SLACK = 1e-2
 
@@ -52,6 +55,8 @@ class Solution:
         What pixels counted.
     curvature : (N, L + 2, L + 2) Tensor
         Of the last round.
+    at_bound : (N, L + 2) Tensor
+        Which parameters are at a bound.
     converged : (N,) Tensor
         Whether the last step was short.
     evaluations : (N,) Tensor
@@ -61,6 +66,7 @@ class Solution:
     point: Point
     weights: Weights
     curvature: Tensor
+    at_bound: Tensor
     converged: Tensor
     evaluations: Tensor
 
@@ -124,6 +130,23 @@ class _Memory:
         return _Memory(*(tensor.index_copy(0, index, values) for tensor, values in pairs))
 
 
+@dataclass(frozen=True)
+class _Box:
+    """Bounds (N, L + 2) of parameters."""
+
+    lower: Tensor
+    upper: Tensor
+
+    def inside(self, parameters: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(parameters, self.lower), self.upper)
+
+    def touched(self, parameters: Tensor) -> Tensor:
+        return (parameters <= self.lower + _AT_BOUND) | (parameters >= self.upper - _AT_BOUND)
+
+    def rows(self, index: Tensor) -> _Box:
+        return _Box(self.lower[index], self.upper[index])
+
+
 class Optimiser:
     """Fits batches.
 
@@ -143,10 +166,13 @@ class Optimiser:
         self._objective = objective
         self._directions = directions
         self._tolerance = tolerance
-        bounds = objective.forward.bounds.clone()
-        if not fit_blur:
-            bounds[-1] = 0.0
-        self._lower, self._upper = bounds[:, 0], bounds[:, 1]
+        self._fit_blur = fit_blur
+
+    def _bounds(self, parameters: Tensor) -> _Box:
+        lower, upper = self._objective.forward.bounds_at(parameters)
+        if not self._fit_blur:
+            lower[:, -1] = upper[:, -1] = 0.0
+        return _Box(lower, upper)
 
     def run(self, observation: Observation, starts: Tensor) -> Solution:
         """Fit a batch.
@@ -158,25 +184,30 @@ class Optimiser:
         starts : (N, S, L + 2) Tensor
             Parameters to begin with, S for each star: the one that looks best after a step is pursued.
         """
-        start = self._best_start(observation, torch.clamp(starts, self._lower, self._upper))
+        start = self._best_start(observation, starts)
         parameters, weights = self._coarse(observation, start, _COARSE_STEPS)
         for _ in range(_RENEWALS):
+            box = self._bounds(parameters)
+            parameters = box.inside(parameters)
             state = self._objective.forward.evaluate(parameters)
             weights = self._objective.weigh(observation, state, weights)
             point = self._objective.score(observation, parameters, state, weights)
             fisher = self._objective.curvature(point, weights)
-            memory = self._steps(observation, weights, _Memory.of(point, fisher))
+            memory = self._steps(observation, weights, _Memory.of(point, fisher), box)
             parameters = memory.parameters
         evaluations = torch.full((len(start),), _FIRST_EVALUATIONS, device=start.device)
         for _ in range(_ROUNDS):
             active = torch.nonzero(memory.length >= self._tolerance).squeeze(1)
             if len(active) == 0:
                 break
-            part = self._steps(observation.rows(active), weights.rows(active), memory.rows(active))
+            part = self._steps(
+                observation.rows(active), weights.rows(active), memory.rows(active), box.rows(active)
+            )
             memory = memory.with_rows(active, part)
             evaluations[active] += _ROUND_STEPS
         point = self._objective.evaluate(observation, memory.parameters, weights)
-        return Solution(point, weights, fisher, memory.length < self._tolerance, evaluations)
+        at_bound = box.touched(point.parameters)
+        return Solution(point, weights, fisher, at_bound, memory.length < self._tolerance, evaluations)
 
     def _best_start(self, observation: Observation, starts: Tensor) -> Tensor:
         """Parameters (N, L + 2) after one coarse step from the best start of each star."""
@@ -196,7 +227,7 @@ class Optimiser:
         along = directions.double()
         longest = start.new_full((len(start), len(directions) + 2), _LONGEST_COARSE_STEP)
         longest[:, -1] = 0.0  # not the line width
-        parameters = start
+        parameters = self._bounds(start).inside(start)
         state = objective.forward.evaluate(parameters)
         weights = objective.first_weights(observation, state)
         for _ in range(steps):
@@ -205,19 +236,19 @@ class Optimiser:
             curvature = objective.curvature(point, weights, directions)
             step, _ = bounded_step(gradient, curvature, -longest, longest)
             step = torch.cat([step[:, :-2] @ along, step[:, -2:]], dim=1)
-            parameters = torch.clamp(parameters + step, self._lower, self._upper)
+            parameters = self._bounds(parameters).inside(parameters + step)
             state = objective.forward.evaluate(parameters)
             weights = objective.weigh(observation, state, weights)
         return parameters, weights
 
-    def _steps(self, observation: Observation, weights: Weights, memory: _Memory) -> _Memory:
+    def _steps(self, observation: Observation, weights: Weights, memory: _Memory, box: _Box) -> _Memory:
         """Take the steps of one round."""
         for _ in range(_ROUND_STEPS):
             step, length = bounded_step(
                 memory.gradient,
                 memory.curvature,
-                self._lower - memory.parameters,
-                self._upper - memory.parameters,
+                box.lower - memory.parameters,
+                box.upper - memory.parameters,
             )
             # The box is convex, so a part of a step that ends inside stays inside.
             part = (memory.radius / length.clamp_min(1e-12)).clamp_max(1.0)

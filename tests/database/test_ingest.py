@@ -257,17 +257,11 @@ def killed_ingest(
         for _ in range(batches):
             process.stdout.readline()
         children = psutil.Process(process.pid).children()
+        readers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         time.sleep(delay)
         process.send_signal(how)
         process.wait(30)
-    return [child for child in children if "spawn_main" in " ".join(_command(child))]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
+    return readers
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

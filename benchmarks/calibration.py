@@ -32,6 +32,13 @@ CASES: dict[str, dict[str, float]] = {
     "3000 pairs, 5000 references": {"pairs": 3000, "references": 5000},
 }
 
+_LEGEND = """
+left: rms of recovered minus injected; error: rms of its quoted error; pull: standard deviation of their ratio
+at exact coordinates; noisy: the same at raw coordinates, error with theirs; valid: part of the targets; held:
+scatter of held-out pairs over noise and intrinsic scatter; worse: labels whose held-out calibrators scatter
+more after than before (two sigma); s: seconds to solve
+"""
+
 
 @dataclass(frozen=True)
 class Recovery:
@@ -99,12 +106,7 @@ def main() -> None:
         runs = [astuple(measure(seed, labels, **options)[0]) for seed in seeds]
         left, error, *rest = np.mean(runs, axis=0)
         print(f"{name:<45}{left:8.4f}{error:8.4f}" + "".join(f"{value:8.2f}" for value in rest))
-    print(
-        "\nleft: rms of recovered minus injected; pull: standard deviation of that over the error at exact "
-        "coordinates;\nnoisy: the same at raw coordinates, error with theirs; held: scatter of held-out "
-        "pairs over noise and\nintrinsic scatter; worse: labels whose held-out calibrators scatter more after than "
-        "before (two sigma); s: to solve\n"
-    )
+    print(_LEGEND)
     _, solution, simulated = measure(0, labels)
     stars = np.resize(simulated.labels[-TARGETS:], (STARS, len(labels)))
     for face in ("correction", "valid", "error"):

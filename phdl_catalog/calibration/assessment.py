@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from phdl_catalog.calibration.basis import CONSTANT_SIGMA, COORDINATES
+from phdl_catalog.calibration.basis import CONSTANT_SIGMA
 from phdl_catalog.calibration.calibrators import Calibrators, Use
 from phdl_catalog.calibration.inference import (
     PAIR,
@@ -148,8 +148,7 @@ def _assess_label(
 
 def _coordinate_errors(calibrators: Calibrators) -> Floats:
     """(3,) typical errors of teff, logg and fe_h of the calibrators."""
-    columns = [calibrators.label_names.index(name) for name in COORDINATES]
-    return np.asarray(np.nanmedian(calibrators.errors[:, columns], axis=0))
+    return np.asarray(np.nanmedian(calibrators.coordinate_errors, axis=0))
 
 
 def _choose_form(problem: LabelProblem, bad: Floats, precision: Floats) -> tuple[Floats, str]:
@@ -259,7 +258,7 @@ def _held_out(
         np.flatnonzero(calibrators.pair_use == Use.HELD_OUT),
         np.flatnonzero(calibrators.reference_use == Use.HELD_OUT),
     )
-    equations = state.equations(calibrators, held)
+    equations = state.equations(calibrators, held, mean[: state.basis.size])
     residual = equations.y - equations.design @ mean
     uncertainty = np.einsum(
         "nk,kl,nl->n", equations.design, problem.posterior.covariance, equations.design, optimize=True

@@ -237,13 +237,25 @@ class SmoothBasis:
         gradient[where["interaction"], 5] = 2.0
         return np.exp(np.maximum(log_variance, -60.0)), gradient
 
+    def slopes(self, points: Floats) -> Floats:
+        """(N, 3, K) derivatives of the functions by teff, logg and fe_h, from steps of a tenth of a unit.
+
+        Parameters
+        ----------
+        points : (N, 3) array
+            teff [K], logg, fe_h [dex].
+        """
+        steps = np.diag(0.05 * COORDINATE_UNIT)
+        differences = [self.functions(points + step) - self.functions(points - step) for step in steps]
+        return np.stack(differences, axis=1) / (0.1 * COORDINATE_UNIT)[:, None]
+
     def blurring(self, sigma: Floats) -> Floats:
         """What blurring by uncertain coordinates does to each coefficient.
 
-        A correction is learned, and applied, at coordinates with errors: what is seen is the correction blurred
-        by them, which differs from it by half its second derivative times their variance.  The second derivative
-        of a sine is itself times minus its frequency squared, so that the difference is a sum of the same
-        functions.
+        A correction is learned, and applied, at coordinates with errors: what is seen is the correction
+        blurred by them, which differs from it by half its second derivative times their variance.  The second
+        derivative of a sine is itself times minus its frequency squared, so that the difference is a sum of
+        the same functions.
 
         Parameters
         ----------

@@ -91,6 +91,11 @@ class Calibrators:
         return self.labels[:, [self.label_names.index(name) for name in COORDINATES]]
 
     @property
+    def coordinate_errors(self) -> Floats:
+        """(N, 3) errors of raw teff, logg, fe_h."""
+        return self.errors[:, [self.label_names.index(name) for name in COORDINATES]]
+
+    @property
     def units(self) -> Floats:
         """(L,) size of a typical correction times ten, in label units: 1 dex, 1000 K."""
         return np.array([_UNITS.get(name, 1.0) for name in self.label_names])

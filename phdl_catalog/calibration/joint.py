@@ -9,7 +9,7 @@ like a correction that depends on fe_h.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,8 @@ class JointSolution:
         Coordinates of the stars of each pair.
     reference_points : (K, 3) array
         Coordinates of the reference stars.
+    pair_errors, reference_errors : (M, 2, 3) and (K, 3) arrays
+        Errors of the coordinates.
     bad_pairs, bad_references : (M,) and (K,) arrays
         Probability of being bad in every label.
     survey_spread : float
@@ -107,9 +109,15 @@ class JointSolution:
     problems: list[LabelProblem]
     pair_points: Floats
     reference_points: Floats
+    pair_errors: Floats
+    reference_errors: Floats
     bad_pairs: Floats
     bad_references: Floats
     survey_spread: float = 0.05
+    _pair_design: Floats = field(init=False, repr=False)
+    _reference_design: Floats = field(init=False, repr=False)
+    _pair_slopes: Floats = field(init=False, repr=False)
+    _reference_slopes: Floats = field(init=False, repr=False)
 
     def shared_bad(self, problem: LabelProblem) -> Floats:
         """(n,) probability of being bad in every label, for each equation."""
@@ -119,14 +127,44 @@ class JointSolution:
         """(n,) probability of being bad for any reason."""
         return np.asarray(1 - (1 - self.shared_bad(problem)) * (1 - problem.own))
 
-    def equations(self, calibrators: Calibrators, problem: LabelProblem) -> Equations:
-        """The equations of a label at the present coordinates."""
-        return _equations(calibrators, problem, *self.designs())
+    def equations(
+        self, calibrators: Calibrators, problem: LabelProblem, coefficients: Floats | None = None
+    ) -> Equations:
+        """The equations of a label at the present coordinates.
 
-    def designs(self) -> tuple[Floats, Floats]:
-        """(M, K) differences of the functions for pairs, (K', K) functions for references."""
-        pairs = self.basis.functions(self.pair_points[:, 0]) - self.basis.functions(self.pair_points[:, 1])
-        return pairs, self.basis.functions(self.reference_points)
+        Parameters
+        ----------
+        calibrators : Calibrators
+            Checked calibrators.
+        problem : LabelProblem
+            The label, and which calibrators.
+        coefficients : (K,) array, optional
+            The correction as known so far: its slopes turn errors of the coordinates into noise.
+        """
+        equations = _equations(calibrators, problem, self._pair_design, self._reference_design)
+        if coefficients is None:
+            return equations
+        noise = self._coordinate_noise(problem, coefficients)
+        return replace(equations, variance=equations.variance + noise)
+
+    def _coordinate_noise(self, problem: LabelProblem, coefficients: Floats) -> Floats:
+        """(n,) variance of each equation that comes from the errors of its stars' coordinates."""
+        rows = problem.pair_rows
+        moved = (self._pair_slopes[rows] @ coefficients) * self.pair_errors[rows]
+        pairs = np.square(moved[:, :, :2]).sum(axis=(1, 2))
+        # Siblings have one fe_h, and one error of it.
+        pairs += np.square(moved[:, 0, 2] - moved[:, 1, 2])
+        rows = problem.reference_rows
+        moved = (self._reference_slopes[rows] @ coefficients) * self.reference_errors[rows]
+        return np.r_[pairs, np.square(moved).sum(axis=1)]
+
+    def evaluate(self) -> None:
+        """Evaluate the functions at the coordinates; to be called when these change."""
+        first, second = self.pair_points[:, 0], self.pair_points[:, 1]
+        self._pair_design = self.basis.functions(first) - self.basis.functions(second)
+        self._reference_design = self.basis.functions(self.reference_points)
+        self._pair_slopes = np.stack([self.basis.slopes(first), self.basis.slopes(second)], axis=1)
+        self._reference_slopes = self.basis.slopes(self.reference_points)
 
 
 def label_problem(
@@ -215,20 +253,24 @@ def solve_jointly(
     scale_survey : str or None
         Survey whose zero-point is zero by definition.
     """
+    pair_points, pair_errors = _pair_coordinates(calibrators)
     state = JointSolution(
         basis=basis,
         problems=problems,
-        pair_points=_pair_points(calibrators),
+        pair_points=pair_points,
         reference_points=calibrators.coordinates[calibrators.reference_rows],
+        pair_errors=pair_errors,
+        reference_errors=calibrators.coordinate_errors[calibrators.reference_rows],
         bad_pairs=np.full(len(calibrators.pairs), 0.05),
         bad_references=np.full(len(calibrators.reference_rows), 0.05),
     )
     for problem in problems:
         problem.own = np.full(len(problem.y), 0.02)
     for number in range(_ROUNDS):
-        pairs, references = state.designs()
+        state.evaluate()
         for problem in problems:
-            problem.equations = _equations(calibrators, problem, pairs, references)
+            known = problem.posterior.mean[: basis.size] if number else None
+            problem.equations = state.equations(calibrators, problem, known)
             if number == 0:
                 problem.scales = Scales.initial(problem.equations)
             precision = survey_precision(calibrators, problem, state.survey_spread, scale_survey)
@@ -280,10 +322,10 @@ def _pooled(evidence: Floats, prior: Floats, present: Floats) -> Floats:
     fraction = float(np.clip((present[seen].sum() + 1) / (seen.sum() + 20), 0.005, 0.5))
     chance = np.where(np.isfinite(prior), np.clip(prior, 0.0, 0.98), 0.0)
     total = 1 - (1 - chance) * (1 - fraction)
-    # Errors of the labels of one star are correlated (all follow teff), so that twenty labels are not twenty
-    # independent witnesses: the pooled evidence counts as that of the square root of their number.
-    witnesses = np.sqrt(np.maximum(known.sum(axis=0), 1))
-    return np.asarray(expit(logit(total) + limited.sum(axis=0) / np.sqrt(witnesses)))
+    # Errors of the labels of one star are correlated (all follow teff), so that sixteen labels are no
+    # sixteen independent witnesses: their evidence is halved.
+    damping = np.maximum(known.sum(axis=0), 1) ** 0.25
+    return np.asarray(expit(logit(total) + limited.sum(axis=0) / damping))
 
 
 def _learn_survey_spread(calibrators: Calibrators, state: JointSolution) -> None:
@@ -300,22 +342,26 @@ def _learn_survey_spread(calibrators: Calibrators, state: JointSolution) -> None
     state.survey_spread = max(float(np.sqrt(squares / weight)), _LEAST_SPREAD)
 
 
-def _pair_points(calibrators: Calibrators) -> Floats:
-    """(M, 2, 3) coordinates of the stars of the pairs: their own teff and logg, and one fe_h for both.
+def _pair_coordinates(calibrators: Calibrators) -> tuple[Floats, Floats]:
+    """(M, 2, 3) coordinates of the stars of the pairs, and errors: own teff and logg, one fe_h for both.
 
     Siblings have one fe_h.  With their own raw ones, b = fe_h would explain every difference of fe_h.
     """
-    points = calibrators.coordinates[calibrators.pairs]
-    column = calibrators.label_names.index("fe_h")
-    weight = calibrators.errors[calibrators.pairs, column] ** -2
+    points, errors = (
+        calibrators.coordinates[calibrators.pairs],
+        calibrators.coordinate_errors[calibrators.pairs],
+    )
+    weight = errors[:, :, 2] ** -2
     points[:, :, 2] = ((points[:, :, 2] * weight).sum(axis=1) / weight.sum(axis=1))[:, None]
-    return points
+    errors[:, :, 2] = weight.sum(axis=1)[:, None] ** -0.5
+    return points, errors
 
 
 def _improve_coordinates(calibrators: Calibrators, state: JointSolution) -> None:
     """Combine raw coordinates with what references say about them."""
     raw, names = calibrators.coordinates, calibrators.label_names
     reference_points = raw[calibrators.reference_rows].copy()
+    reference_errors = calibrators.coordinate_errors[calibrators.reference_rows]
     functions = state.basis.functions(state.reference_points)
     solved = {problem.label: problem for problem in state.problems}
     for axis, name in enumerate(COORDINATES):
@@ -331,14 +377,15 @@ def _improve_coordinates(calibrators: Calibrators, state: JointSolution) -> None
             other = calibrators.reference_labels[rows, problem.label] - zero + functions[rows] @ coefficients
             scatter = problem.scales.scatter[REFERENCE] * unit
             other_variance = calibrators.reference_errors[rows, problem.label] ** 2 + scatter**2
-            reference_points[rows, axis] = _combined(
+            reference_points[rows, axis], reference_errors[rows, axis] = _combined(
                 raw[stars, axis], calibrators.errors[stars, problem.label] ** 2, other, other_variance
             )
-    state.reference_points = reference_points
+    state.reference_points, state.reference_errors = reference_points, reference_errors
 
 
-def _combined(raw: Floats, variance: Floats, other: Floats, other_variance: Floats) -> Floats:
-    """Weighted mean of two values where they agree, else the raw one."""
+def _combined(raw: Floats, variance: Floats, other: Floats, other_variance: Floats) -> tuple[Floats, Floats]:
+    """Weighted mean of two values where they agree, else the raw one; and its error."""
     mean = (raw * other_variance + other * variance) / (variance + other_variance)
     agree = np.abs(raw - other) < _AGREEMENT * np.sqrt(variance + other_variance)
-    return np.where(agree, mean, raw)
+    combined = 1 / (1 / variance + 1 / other_variance)
+    return np.where(agree, mean, raw), np.sqrt(np.where(agree, combined, variance))

@@ -31,7 +31,7 @@ class Members:
         Difference of the two stars, or raw label minus reference, with raw and with corrected labels; the
         survey's zero-point is taken out of both [label units].
     error : (n, L) array
-        Quoted error of that difference [label units].
+        Error of that difference: those quoted, and what uncertain coordinates add [label units].
     """
 
     use: NDArray[np.object_]

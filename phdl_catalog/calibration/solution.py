@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phdl_catalog.calibration.basis import COORDINATE_UNIT, COORDINATES, SmoothBasis
+from phdl_catalog.calibration.basis import COORDINATES, SmoothBasis
 from phdl_catalog.calibration.calibrators import to_array
 from phdl_catalog.calibration.members import Members
 from phdl_catalog.calibration.report import CalibrationReport
@@ -276,13 +276,10 @@ class CalibrationSolution:
     def _propagated(self, points: Floats, sigma: Floats) -> Floats:
         """(N, L) part of the error that comes from the errors (N, 3) of the coordinates."""
         coefficients = np.stack([entry.coefficients for entry in self.corrections], axis=1)
-        step = 0.05 * COORDINATE_UNIT
-        variance = np.zeros((len(points), len(self.label_names)))
-        for axis in range(3):
-            shift = np.eye(3)[axis] * step
-            high = self._evaluate(points + shift, lambda functions: functions @ coefficients)
-            low = self._evaluate(points - shift, lambda functions: functions @ coefficients)
-            slope = (high - low) / (2 * step[axis])
+        variance = np.empty((len(points), len(self.label_names)))
+        for start in range(0, len(points), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            slopes = self.basis.slopes(points[block]) @ coefficients
             # An unknown error of a coordinate adds nothing rather than hiding the rest.
-            variance += np.square(slope * np.nan_to_num(sigma[:, axis])[:, None])
+            variance[block] = np.square(slopes * np.nan_to_num(sigma[block, :, None])).sum(axis=1)
         return np.sqrt(variance)

@@ -101,12 +101,12 @@ def _show(report: ImportReport, what: str, as_json: bool) -> None:
     stdout.print(
         f"{report.rows} rows: {report.used} {what} used; {report.new} new in the database", highlight=False
     )
-    for title, counts in (
-        ("Rows not used", report.skipped),
-        ("Single values not used", report.left_out),
-        ("Values", report.values),
-    ):
+    if report.values:
+        listed = ", ".join(f"{label} {count}" for label, count in report.values.items())
+        stdout.print(f"values: {listed}", highlight=False)
+    for title, counts in (("Rows not used", report.skipped), ("Single values not used", report.left_out)):
         if counts:
             print_table(title, ("", "count"), list(counts.items()))
-    if report.columns:
-        print_table("Columns", ("ours", "in the file"), list(report.columns.items()))
+    renamed = [(ours, theirs) for ours, theirs in report.columns.items() if ours != theirs]
+    if renamed:
+        print_table("Columns under another name", ("ours", "in the file"), renamed)

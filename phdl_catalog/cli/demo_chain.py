@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from phdl_catalog.cli.demo_report import report_recovery, run_queries
 from phdl_catalog.cli.demo_script import Script
-from phdl_catalog.cli.output import progress_bar, stderr, stdout
+from phdl_catalog.cli.output import progress_bar, stderr
 from phdl_catalog.errors import StateError
 from phdl_catalog.settings import get_settings
 
@@ -35,7 +35,7 @@ RELEASE = "demo"
 REFERENCE_SURVEY = "mock_hires"
 
 #: Spectra in a job: small, so that there are some jobs to watch.
-_CHUNK_SIZE = 32
+_CHUNK_SIZE = 64
 
 #: Time a worker gets to finish its job when it is told to stop [s].
 _GRACE = 60.0
@@ -81,7 +81,7 @@ def run_demo(options: DemoOptions, *, quiet: bool) -> dict[str, Any]:
 def _run(options: DemoOptions) -> dict[str, Any]:
     from phdl_catalog import services
 
-    script = Script()
+    script = Script(options.directory / "results")
     if options.fresh:
         _clear(options.directory)
     try:
@@ -91,12 +91,11 @@ def _run(options: DemoOptions) -> dict[str, Any]:
             script.run("up")
         with script.step("ingest", "Files into the database and the pixel store"):
             script.run("ingest", RELEASE, str(folder.spectra))
-        with _worker(options.directory / "logs" / "worker.log", script):
+        with contextlib.ExitStack() as working:
             with script.step("fit", "Jobs, and the worker that does them"):
-                script.run("model", "register", options.model)
-                script.run(
-                    "fit", "enqueue", RELEASE, "--model", options.model, "--chunk-size", str(_CHUNK_SIZE)
-                )
+                chunk_size = ("--chunk-size", str(_CHUNK_SIZE))
+                script.run("fit", "enqueue", RELEASE, "--model", options.model, *chunk_size)
+                working.enter_context(_worker(options.directory / "logs" / "worker.log", script))
                 script.run("fit", "status", "--watch")
             with script.step("calibrate", "Wide binaries and high-resolution stars show what is wrong"):
                 _calibrate(options, folder, script)
@@ -194,7 +193,7 @@ def _calibrate(options: DemoOptions, folder: ReleaseFolder, script: Script) -> N
 
     script.run("pairs", "import", str(folder.pairs), "--catalogue", "demo_pairs")
     script.run("references", "import", str(folder.references), "--survey", REFERENCE_SURVEY)
-    script.run("calibrate", "--model", options.model)
+    script.run_to_file("calibrate", "calibrate", "--model", options.model)
     with connect(pooled=False).connect() as connection:
         newest = max(list_sets(connection, model=options.model), key=lambda row: row.created_at)
     if newest.certified_at is None:
@@ -210,7 +209,7 @@ def _publish(options: DemoOptions, script: Script) -> None:
         taken = {release.name for release in list_catalog_releases(connection)}
     name = next(name for number in itertools.count(1) if (name := f"{RELEASE}-{number}") not in taken)
     script.run("catalog", "build", "--model", options.model, "--name", name)
-    script.run("catalog", "check", name)
+    script.run_to_file("catalog-check", "catalog", "check", name)
     script.run("catalog", "publish", name)
 
 
@@ -218,10 +217,12 @@ def _publish(options: DemoOptions, script: Script) -> None:
 def _worker(log: Path, script: Script) -> Iterator[None]:
     """A worker and the dispatcher beside it, in processes of their own while the block lasts."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    script.say(f"[bold green]$[/] [bold]phdl worker[/] &    (its log: {log})")
+    # One thread a process: processes do not wait for each other, threads of one fit do.
+    words = ["worker", "--concurrency", str(get_settings().threads), "--threads", "1"]
+    script.show(*words, after=" &")
     with log.open("a", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "phdl_catalog.cli.main", "worker"], stdout=stream, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "phdl_catalog.cli.main", *words], stdout=stream, stderr=subprocess.STDOUT
         )
         try:
             yield
@@ -237,7 +238,7 @@ def _worker(log: Path, script: Script) -> Iterator[None]:
 
 def _say_goodbye(options: DemoOptions, script: Script) -> None:
     place = shlex.quote(str(options.directory))
-    stdout.rule(f"[bold]done in {script.total:.0f} s", align="left")
+    script.heading(f"Done in {script.total:.0f} s")
     state = (
         "still run"
         if options.keep_running

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from phdl_catalog.catalog.recovery import Deviation
     from phdl_catalog.cli.demo_script import Script
     from phdl_catalog.spectra.mock_release import ReleaseFolder
 
@@ -38,8 +39,11 @@ QUERIES = (
     ),
 )
 
-#: Elements in the picture.
-_DRAWN = ("fe_h", "mg_fe", "si_fe", "ca_fe", "ti_fe", "ni_fe")
+#: Abundances with smaller errors than this count as precise [dex].
+_PRECISE = 0.1
+
+#: Labels in the picture.
+_DRAWN = ("fe_h", "c_fe", "mg_fe", "ca_fe", "ti_fe", "ni_fe")
 
 
 def run_queries(script: Script) -> list[dict[str, Any]]:
@@ -102,27 +106,23 @@ def report_recovery(folder: ReleaseFolder, results: Path, script: Script) -> dic
     draw_recovery(results / "recovery.png", names, known, raw, values, _DRAWN)
     rows = [
         (
-            row.name, row.n, _shown(row.raw.bias, row.name), _shown(row.raw.scatter, row.name),
-            _shown(row.raw.trend, row.name), _shown(row.calibrated.bias, row.name),
-            _shown(row.calibrated.scatter, row.name), _shown(row.calibrated.trend, row.name),
+            row.name, row.n, *_deviation(row.raw, row.name), *_deviation(row.calibrated, row.name),
             _shown(row.error, row.name), f"{row.pull:.2f}",
         )
         for row in found
     ]  # fmt: skip
-    columns = (
-        "label", "stars", "fitted: bias", "scatter", "trend /1000 K", "calibrated: bias", "scatter",
-        "trend /1000 K", "stated error", "scatter / error",
-    )  # fmt: skip
-    print_table("Recovered minus true, stars that are no calibrators", columns, rows)
+    columns = ("label", "stars", "fitted - true", "trend", "calibrated - true", "trend", "error", "ratio")
+    print_table("Stars that are no calibrators: median and robust scatter; trend per 1000 K", columns, rows)
+    script.say("ratio: robust scatter of (calibrated - true) / stated error; 1 if the errors are right")
     _write(results / "recovery.csv", columns, rows)
     right = sum(truth.stage[star] == "subgiant" for star in published)
     all_subgiants = sum(stage == "subgiant" for stage in truth.stage.values())
-    abundances = [row for row in found if row.name.endswith("_fe") or row.name == "fe_h"]
-    before, after = (float(np.median([abs(side) for side in sides])) for sides in _trends(abundances))
+    precise = [row for row in found if row.name.endswith(("_fe", "fe_h")) and row.error < _PRECISE]
+    before, after = (float(np.nanmedian(np.abs(sides))) for sides in _trends(precise))
     script.say(
-        f"{len(published)} stars are published; {right} are subgiants in truth, of {all_subgiants}. "
-        f"Median size of the trends of the abundances with Teff: {before:.3f} dex per 1000 K as fitted, "
-        f"{after:.3f} after calibration."
+        f"{len(published)} stars are published; {right} are subgiants in truth, of {all_subgiants}. The median "
+        f"trend of the {len(precise)} abundances with errors below {_PRECISE} dex: {before:.3f} dex per 1000 K as "
+        f"fitted, {after:.3f} calibrated."
     )
     return {
         "published": len(published),
@@ -157,7 +157,13 @@ def _published(names: tuple[str, ...]) -> dict[int, tuple[NDArray[np.float64], .
     }
 
 
+def _deviation(found: Deviation, label: str) -> tuple[str, str]:
+    return f"{_shown(found.bias, label)} ± {_shown(found.scatter, label)}", _shown(found.trend, label)
+
+
 def _shown(value: float, label: str) -> str:
+    if value != value:
+        return ""
     return f"{value:.0f}" if label == "teff" else f"{value:.3f}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,7 +28,12 @@ from rich.text import Text
 #: The option every command has.
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
 
+#: Columns of output that goes to no terminal: wide enough that no table is folded.
+_WIDTH_OF_A_FILE = 200
+
 stdout = Console()
+if not stdout.is_terminal:
+    stdout.width = _WIDTH_OF_A_FILE
 stderr = Console(stderr=True)
 
 
@@ -78,7 +84,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     listed = [tuple(row) for row in rows]
     if title:  # not the table's own title, which would be folded to the width of the table
         stdout.print(title, style="italic", markup=False, highlight=False)
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, show_header=any(columns))
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], (int, float)) for row in listed)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from job_fits import LABELS
 from sqlalchemy import Engine, insert, text
 
-from phdl_catalog.database.chunks import Claim
 from phdl_catalog.database.fit_runs import Enqueued, RunRequest, enqueue
 from phdl_catalog.database.model_versions import sync_model
 from phdl_catalog.database.models import DataRelease, Spectrum
@@ -18,21 +18,17 @@ from phdl_catalog.emulator.checkpoint import ModelHeader, write_model
 from phdl_catalog.emulator.compiled import CompiledNetwork
 from phdl_catalog.emulator.model import Emulator, TransformerModel
 from phdl_catalog.emulator.network import NetworkConfig, SpectrumTransformer
-from phdl_catalog.emulator.registry import load_model
 from phdl_catalog.emulator.region import TrainingRegion
+from phdl_catalog.emulator.registry import load_model
 from phdl_catalog.emulator.transforms import LabelTransform
 from phdl_catalog.fitting import FitOptions
-from phdl_catalog.fitting.flags import FitFlag
-from phdl_catalog.fitting.result import FitResult
-from phdl_catalog.spectra.grid import SURVEY_GRID, PixelGrid
-from phdl_catalog.spectra.records import PixelBlock
+from phdl_catalog.spectra.grid import PixelGrid
 from phdl_catalog.spectra.spectrum import Layout, SpectrumHeader
 from phdl_catalog.spectra.spectrum import Spectrum as ObservedSpectrum
 from phdl_catalog.spectra.store import PixelStore
 from workers.fitting import Bench, FitFunction
 from workers.job_settings import JobSettings
 
-LABELS = ("teff", "logg", "fe_h", "mg_fe")
 _LOW = np.array([4500.0, 1.0, -2.0, -0.3])
 _HIGH = np.array([7000.0, 5.0, 0.4, 0.6])
 _PIXELS = PixelGrid(35740, 3801)
@@ -53,8 +49,10 @@ def small_model(folder: Path, name: str = "small") -> Path:
     inputs = transform(torch.as_tensor(labels)).numpy()
     transform = LabelTransform(LABELS, inputs.mean(axis=0), inputs.std(axis=0))
     network = NetworkConfig(patch=256, width=8, depth=1, heads=1, feed_forward=1, label_features=4)
-    transformer = TransformerModel(transform, SpectrumTransformer(len(LABELS), _PIXELS.size, network))
-    compiled = CompiledNetwork(transform, len(LABELS), _PIXELS.size, _COMPONENTS, 8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        transformer = TransformerModel(transform, SpectrumTransformer(len(LABELS), _PIXELS.size, network))
+        compiled = CompiledNetwork(transform, len(LABELS), _PIXELS.size, _COMPONENTS, 8)
     with torch.no_grad():
         torch.nn.init.zeros_(compiled.last.weight)
         torch.nn.init.zeros_(compiled.last.bias)
@@ -167,43 +165,12 @@ def bench(fit: FitFunction, worker: str = "host:1", jobs: JobSettings = QUICK) -
     return Bench(connect(pooled=False), PixelStore(_store_url()), fit, worker, jobs)
 
 
-def quick_fit(claim: Claim, block: PixelBlock) -> FitResult:
-    """A least-squares fit in one step: the depth of the lines, as four labels.  Deterministic, and fast."""
-    n = len(block.flux)
-    result = FitResult.empty(LABELS, n)
-    use = ~block.mask & (block.ivar > 0)
-    mean = np.where(use, block.flux, 0).sum(axis=1) / use.sum(axis=1)
-    result.labels[:] = np.stack([5000 + 100 * mean, 3 + mean, -mean, mean - 1], axis=1)
-    result.errors[:] = [50.0, 0.1, 0.05, 0.05]
-    result.covariance[:] = np.einsum("ni,ij,nj->nij", result.errors, np.full((4, 4), 0.5), result.errors)
-    result.flags[:] = 0
-    result.label_flags[:] = 0
-    for name, value in {"rv": 1.5, "e_rv": 0.5, "chi2": 1.0, "snr": 50.0, "distance": 0.0}.items():
-        getattr(result, name)[:] = value
-    result.n_pixels[:] = use.sum(axis=1)
-    result.n_iterations[:] = 1
-    assert block.grid == SURVEY_GRID
-    assert not (result.flags & FitFlag.FAILED).any()
-    return result
-
-
-def poisoned(obsids: set[int], fit: FitFunction = quick_fit) -> FitFunction:
-    """A fit that raises where one of some spectra is in the chunk."""
-
-    def run(claim: Claim, block: PixelBlock) -> FitResult:
-        if obsids & set(block.obsid.tolist()):
-            raise ValueError("a pixel of these spectra is beyond belief")
-        return fit(claim, block)
-
-    return run
-
-
 def load(path: Path) -> Emulator:
     return load_model(path)
 
 
 def counts(engine: Engine) -> dict[str, int]:
-    """Exact counts by SQL: rows of fit, distinct spectra, those with labels, spectra accepted, chunks open."""
+    """Exact counts by SQL: rows of fit, distinct spectra, those with labels, spectra, open chunks."""
     with engine.connect() as connection:
         row = connection.execute(
             text(
@@ -211,7 +178,8 @@ def counts(engine: Engine) -> dict[str, int]:
                 "(SELECT count(DISTINCT spectrum_id) FROM phdl.fit) AS spectra_fitted, "
                 "(SELECT count(*) FROM phdl.fit WHERE label_values IS NOT NULL) AS labelled, "
                 "(SELECT count(*) FROM phdl.spectrum WHERE state = 'accepted') AS spectra, "
-                "(SELECT count(*) FROM phdl.fit_chunk WHERE state IN ('planned', 'queued', 'running')) AS open"
+                "(SELECT count(*) FROM phdl.fit_chunk WHERE state IN ('planned', 'queued', 'running')) "
+                "AS open"
             )
         ).one()
         return dict(row._mapping)

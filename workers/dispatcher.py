@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 #: Key of the advisory lock of the leading dispatcher.
 _LOCK = 7_034_252
 
-#: Chunks in the broker's queue: at least so many, and so many for each that is running.  Few, so that a run of
-#: a higher priority is served soon; enough for a worker never to wait for the next round.
+#: Chunks in the broker's queue: at least so many, and so many for each that is running.  Few, so that a run
+#: of a higher priority is served soon; enough for a worker never to wait for the next round.
 _LEAST_DEPTH, _DEPTH_FACTOR = 16, 4
 
 #: How long to wait before asking again for the lock, or for a database that is away [s].
@@ -99,7 +99,7 @@ class Dispatcher:
             return self.round(connection) if _take_lead(connection) else None
 
     def round(self, connection: Connection) -> Round:
-        """Take back what is overdue, publish what is due, publish again what was lost, close finished runs."""
+        """Take back what is overdue, publish what is due, again what was lost, and close finished runs."""
         requeued = 0
         if time.monotonic() >= self._patient_until:
             with connection.begin():

@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 FitFunction = Callable[[Claim, PixelBlock], "FitResult"]
 
 
-class ShutdownRequested(BaseException):  # noqa: N818 - not an error
+class ShutdownRequested(BaseException):
     """The process was told to stop in the middle of a chunk; no `except Exception` may swallow it."""
 
 
@@ -171,7 +171,8 @@ def _read(pixels: SpectrumPixels, store: PixelStore) -> PixelBlock:
     if (block.obsid != pixels.obsids).any():
         where = int((block.obsid != pixels.obsids).argmax())
         raise StorageError(
-            f"{pixels.addresses[where]} holds the pixels of obsid {block.obsid[where]}, not {pixels.obsids[where]}"
+            f"{pixels.addresses[where]} holds the pixels of obsid {block.obsid[where]}, "
+            f"not {pixels.obsids[where]}"
         )
     return block
 

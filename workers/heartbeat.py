@@ -15,6 +15,9 @@ from workers.job_settings import JobSettings
 
 _log = logging.getLogger(__name__)
 
+#: Time between the commit that closes a chunk and the end of its heartbeats, at most [s].
+_CLOSING = 0.5
+
 
 class Heartbeat:
     """Extends the lease of one chunk until the block is left; each beat is a short transaction of its own.
@@ -61,6 +64,8 @@ class Heartbeat:
                 _log.warning("heartbeat failed, will try again: %s", describe(error))
                 continue
             if not mine:
+                if self._stop.wait(_CLOSING):
+                    return  # the main thread has just closed the chunk
                 self.lost = True
                 _log.warning(
                     "the chunk belongs to somebody else now",

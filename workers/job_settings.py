@@ -40,6 +40,7 @@ class JobSettings(BaseSettings):
     def _heartbeats_fit_into_the_lease(self) -> JobSettings:
         if self.heartbeat * 2 > self.lease:
             raise ValueError(
-                f"PHDL_JOB_HEARTBEAT ({self.heartbeat} s) must be at most half of PHDL_JOB_LEASE ({self.lease} s)"
+                f"PHDL_JOB_HEARTBEAT ({self.heartbeat} s) must be at most half of "
+                f"PHDL_JOB_LEASE ({self.lease} s)"
             )
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from phdl_catalog.fitting import FitResult, Fitter
 
 _log = logging.getLogger(__name__)
+
+#: Set by `phdl worker`: threads of a process.  Stars of a batch share few large matrix products, and threads
+#: that wait for each other cost more than they bring, the more so where other processes run.
+THREADS = "PHDL_WORKER_THREADS"
 
 #: Models kept at a time: two runs may take turns.
 _KEPT = 2
@@ -54,9 +59,12 @@ class ModelFits:
 
     def _load(self, claim: Claim) -> Fitter:
         # These import torch: never in a process that forks.
+        import torch
+
         from phdl_catalog.emulator import load_model
         from phdl_catalog.fitting import FitOptions, Fitter
 
+        torch.set_num_threads(int(os.environ.get(THREADS, "1")))
         _log.info("loading model %s on %s", claim.model, self.device, extra={"job": {"run": claim.run}})
         try:
             model = load_model(claim.model_uri, device=self.device)

@@ -18,9 +18,8 @@ from workers.fitting import Bench, ShutdownRequested, run_chunk
 from workers.job_settings import JobSettings
 from workers.models import ModelFits
 
-#: Set by `phdl worker`: the device and the threads of a process.
+#: Set by `phdl worker`: the device of its processes.
 DEVICE = "PHDL_WORKER_DEVICE"
-THREADS = "PHDL_WORKER_THREADS"
 
 
 def process_name(pid: int | None = None) -> str:
@@ -74,10 +73,7 @@ class WorkerProcess:
 @cache
 def this_process(pid: int) -> WorkerProcess:
     """The state of the process `pid`, this one; asked for by number, since a fork must not inherit it."""
-    import torch
-
     settings = get_settings()
-    torch.set_num_threads(int(os.environ.get(THREADS, settings.threads)))
     bench = Bench(
         engine=connect(settings),
         store=PixelStore(settings.pixel_store_url),

@@ -26,6 +26,8 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "release",
     "ingest",
     "spectrum",
+    "grid",
+    "model",
     "fit",
     "calibrators",
     "calibration",

@@ -151,7 +151,8 @@ def close_chunk(connection: Connection, claim: Claim, n_fitted: int, timings: Ch
     ).one_or_none()
     if closed is None:
         raise LostChunkError(
-            f"attempt {claim.attempt} no longer owns chunk {claim.chunk} of run {claim.run}: nothing is written"
+            f"attempt {claim.attempt} no longer owns chunk {claim.chunk} of run {claim.run}: "
+            "nothing is written"
         )
 
 
@@ -246,7 +247,8 @@ def requeue_expired(connection: Connection, actor: str, limit: int = 100) -> int
     expired = connection.execute(statement("chunks", "expired"), {"limit": limit}).all()
     for row in expired:
         why = row.error_text or (
-            f"worker {row.worker} stopped answering; its lease ran out at {row.lease_until:%Y-%m-%d %H:%M:%S} UTC"
+            f"worker {row.worker} stopped answering; its lease ran out at "
+            f"{row.lease_until:%Y-%m-%d %H:%M:%S} UTC"
         )
         fail_chunk(connection, (row.fit_chunk_id, row.attempt), ErrorKind.LOST, why, actor)
     return len(expired)

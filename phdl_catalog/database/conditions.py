@@ -20,8 +20,8 @@ COLUMNS: dict[str, Any] = {
     name: getattr(Spectrum, "spectral_class" if name == "class" else name)
     for name in (
         "obsid", "gaia_source_id", "ra", "dec", "mjd", "lmjd", "redshift", "redshift_error", "snr_u", "snr_g",
-        "snr_r", "snr_i", "snr_z", "spectrograph_id", "fiber_id", "n_pixels", "layout", "designation", "plan_id",
-        "object_name", "data_version", "class", "subclass",
+        "snr_r", "snr_i", "snr_z", "spectrograph_id", "fiber_id", "n_pixels", "layout", "designation",
+        "plan_id", "object_name", "data_version", "class", "subclass",
     )
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, column, func, insert, literal, select, table, text
+from sqlalchemy import Connection, column, func, insert, literal, select, table, text
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from phdl_catalog import __version__
@@ -309,14 +309,15 @@ def _add_chunks(connection: Connection, request: RunRequest, release_id: int, ru
     number = func.div(place - 1, request.chunk_size).label("number")
     chosen = select(Spectrum.spectrum_id, number).where(_missing(request, release_id)).subquery()
     ordered = aggregate_order_by(chosen.c.spectrum_id, chosen.c.spectrum_id.asc())
-    grouped: Select[Any] = (
+    grouped = (
         select(literal(run), literal(request.priority), func.array_agg(ordered))
         .group_by(chosen.c.number)
         .order_by(chosen.c.number)
     )
-    added = connection.execute(
-        insert(FitChunk).from_select(
-            ["fit_run_id", "priority", "spectrum_ids"], grouped, include_defaults=False
-        )
+    inserted = (
+        insert(FitChunk)
+        .from_select(["fit_run_id", "priority", "spectrum_ids"], grouped, include_defaults=False)
+        .returning(literal(1))
+        .cte("inserted")
     )
-    return added.rowcount
+    return connection.scalar(select(func.count()).select_from(inserted)) or 0

@@ -25,6 +25,7 @@ _STAGE = "staged_fit"
 _COLUMNS = ", ".join(f"{name} {kind}" for name, kind in STAGED_COLUMNS)
 _CREATE = f"CREATE TEMPORARY TABLE {_STAGE} ({_COLUMNS}) ON COMMIT DELETE ROWS"
 _COPY = f"COPY {_STAGE} FROM STDIN (FORMAT BINARY)"
+_EMPTY = f"TRUNCATE {_STAGE}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def write_fits(
         # One temporary table a connection: making one for every chunk would bloat the system catalogue.
         if cursor.execute("SELECT to_regclass(%s)", (f"pg_temp.{_STAGE}",)).fetchone() == (None,):
             cursor.execute(_CREATE)
+        else:
+            cursor.execute(_EMPTY)  # an earlier write of the same transaction
         with cursor.copy(_COPY) as copy:
             copy.write(stream)
     connection.execute(statement("fits", "merge"), {"run": run, "model_version_id": model_version_id})

@@ -30,8 +30,8 @@ def in_flight(connection: Connection) -> InFlight:
 def take_due(connection: Connection, limit: int, actor: str) -> list[int]:
     """Mark chunks that are due as published, the most urgent first, and return their numbers.
 
-    The caller commits and then publishes: a message that is lost in between is published again later.  A chunk
-    that failed permanently for the second time is not published; its run is paused instead.
+    The caller commits and then publishes: a message that is lost in between is published again later.  A
+    chunk that failed permanently for the second time is not published; its run is paused instead.
     """
     due = connection.execute(statement("chunks", "due"), {"limit": limit}).all()
     hopeless = {
@@ -53,7 +53,7 @@ def take_due(connection: Connection, limit: int, actor: str) -> list[int]:
 
 
 def take_overdue(connection: Connection, age: float, limit: int) -> list[int]:
-    """Chunks that were published more than `age` seconds ago and that nobody claimed; now counted as published."""
+    """Chunks published more than `age` seconds ago that nobody claimed; from now on they count as new."""
     rows = connection.scalars(statement("chunks", "republish"), {"age": age, "limit": limit})
     return sorted(rows)
 

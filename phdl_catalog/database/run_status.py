@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,6 +68,14 @@ class RunStatus:
     finished_at: datetime | None
     selection: dict[str, Any] = field(default_factory=dict)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: times in ISO 8601."""
+        times = {
+            name: value.isoformat() if value else None
+            for name, value in (("created_at", self.created_at), ("finished_at", self.finished_at))
+        }
+        return {**asdict(self), **times}
+
 
 @dataclass(frozen=True)
 class WorkerStatus:
@@ -122,7 +130,7 @@ def error_status(connection: Connection, run: int | None = None) -> list[ErrorSt
 
 
 def measured_rate(connection: Connection, model_version_id: int) -> float | None:
-    """Spectra a second of one worker process with this model, over its latest chunks; None before the first."""
+    """Spectra a second of one worker process with this model, over its latest chunks; None if none."""
     rate = connection.scalar(statement("run_status", "rate"), {"model_version_id": model_version_id})
     return None if rate is None else float(rate)
 
@@ -130,7 +138,7 @@ def measured_rate(connection: Connection, model_version_id: int) -> float | None
 def bytes_per_fit(connection: Connection, model_version_id: int, n_labels: int) -> float:
     """Disk that one fit takes, indexes included: measured if there are enough fits, else reckoned."""
     row = connection.execute(
-        statement("run_status", "partition_size"), {"model_version_id": str(model_version_id)}
+        statement("run_status", "partition_size"), {"model_version_id": model_version_id}
     ).one()
     if row.bytes and row.fits >= 1000:
         return float(row.bytes) / float(row.fits)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, and_, any_, bindparam, cast, func
@@ -12,6 +14,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from phdl_catalog.database.conditions import parse_condition
 from phdl_catalog.database.models import Spectrum, SpectrumState
 from phdl_catalog.errors import InputError
+
+_INTEGER = re.compile(r"[+-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,29 @@ def _inside(cone: Cone) -> ColumnElement[bool]:
         Spectrum.dec.between(cone.dec - cone.radius, cone.dec + cone.radius),
         haversine <= math.sin(math.radians(cone.radius) / 2) ** 2,
     )
+
+
+def read_obsids(path: Path) -> tuple[int, ...]:
+    """Observations listed in a text file: the first word of each line, or a CSV's first column.
+
+    Empty lines, lines that begin with ``#`` and a heading in the first line are passed over.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has no number, or a line that is none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the list of obsids: {error}") from error
+    words = [(number, line.replace(",", " ").split()) for number, line in enumerate(lines, start=1)]
+    listed = [(number, line[0]) for number, line in words if line and not line[0].startswith("#")]
+    if listed and not _INTEGER.fullmatch(listed[0][1]):
+        listed = listed[1:]
+    for number, word in listed:
+        if not _INTEGER.fullmatch(word) or abs(int(word)) >= 2**63:
+            raise InputError(f"{path}, line {number}: {word!r} is no obsid")
+    if not listed:
+        raise InputError(f"{path} lists no obsid")
+    return tuple(sorted({int(word) for _, word in listed}))

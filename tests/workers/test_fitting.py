@@ -10,20 +10,17 @@ import numpy as np
 import psycopg
 import pytest
 from job_examples import (
-    QUICK,
     add_observations,
     bench,
     counts,
     enqueue_all,
-    poisoned,
-    quick_fit,
 )
+from job_fits import poisoned, quick_fit
 from sqlalchemy import Engine, text
 
 from phdl_catalog.database.chunks import (
     Claim,
     ErrorKind,
-    LostChunkError,
     Outcome,
     claim_chunk,
     extend_lease,
@@ -39,6 +36,7 @@ from phdl_catalog.fitting.result import FitResult
 from phdl_catalog.settings import get_settings
 from phdl_catalog.spectra.records import PixelBlock
 from workers.fitting import ChunkOutcome, ShutdownRequested, run_chunk
+from workers.job_settings import JobSettings
 from workers.models import ModelFits
 
 
@@ -50,9 +48,26 @@ def chunks(engine: Engine, state: str = "planned") -> list[int]:
         return list(found)
 
 
-def one(engine: Engine, statement: str) -> object:
+def one(engine: Engine, statement: str, chunk: int | str | None = None) -> object:
+    """One value; ``:chunk`` in the statement is the number of a chunk."""
     with engine.connect() as connection:
-        return connection.execute(text(statement)).scalar_one()
+        return connection.execute(
+            text(statement).bindparams(**({"chunk": chunk} if chunk else {}))
+        ).scalar_one()
+
+
+def error_kind(engine: Engine, chunk: int) -> object:
+    return one(engine, "SELECT error_kind FROM phdl.fit_chunk WHERE fit_chunk_id = :chunk", chunk)
+
+
+def standing(engine: Engine, chunk: int) -> object:
+    """State, failures, and whether the chunk is due."""
+    return one(
+        engine,
+        "SELECT concat_ws(' ', state, failures, due_at <= now()) FROM phdl.fit_chunk "
+        "WHERE fit_chunk_id = :chunk",
+        chunk,
+    )
 
 
 def run_all(engine: Engine, fit: object, rounds: int = 100) -> list[ChunkOutcome]:
@@ -84,7 +99,8 @@ def test_a_chunk_run_twice_leaves_one_row_a_spectrum(release: Engine) -> None:
     assert run_chunk(first, bench(quick_fit)) is ChunkOutcome.DONE
     assert run_chunk(first, bench(quick_fit)) is ChunkOutcome.NOT_CLAIMED
     with release.begin() as connection:
-        connection.execute(text("UPDATE phdl.fit_chunk SET state = 'queued', finished_at = NULL, n_fitted = NULL, "
+        connection.execute(text("UPDATE phdl.fit_chunk SET state = 'queued', finished_at = NULL, "
+                                "n_fitted = NULL, "
                                 "n_failed = NULL WHERE fit_chunk_id = :c"), {"c": first})  # fmt: skip
     assert run_chunk(first, bench(quick_fit)) is ChunkOutcome.DONE
     assert counts(release)["fits"] == counts(release)["spectra_fitted"] == 8
@@ -132,13 +148,15 @@ def test_the_write_of_a_stale_attempt_is_rolled_back(release: Engine) -> None:
 
 
 def test_heartbeats_keep_a_chunk_that_takes_longer_than_its_lease(release: Engine) -> None:
+    patient = JobSettings(lease=4.0, heartbeat=0.5)
+
     def slow(claim: Claim, block: PixelBlock) -> FitResult:
-        time.sleep(QUICK.lease * 1.5)
+        time.sleep(patient.lease * 1.25)
         with release.begin() as connection:
             assert requeue_expired(connection, "test") == 0
         return quick_fit(claim, block)
 
-    assert run_chunk(chunks(release)[0], bench(slow)) is ChunkOutcome.DONE
+    assert run_chunk(chunks(release)[0], bench(slow, jobs=patient)) is ChunkOutcome.DONE
 
 
 def test_a_lease_that_runs_out_makes_the_chunk_due_again(release: Engine) -> None:
@@ -147,8 +165,11 @@ def test_a_lease_that_runs_out_makes_the_chunk_due_again(release: Engine) -> Non
         assert claim_chunk(connection, first, "host:1", 0.0)
         assert requeue_expired(connection, "test") == 1
     assert chunks(release)[0] == first
-    assert one(release, f"SELECT error_kind FROM phdl.fit_chunk WHERE fit_chunk_id = {first}") == "lost"
-    assert one(release, f"SELECT action FROM phdl.event WHERE subject = 'fit_chunk:{first}'") == "failed"
+    assert error_kind(release, first) == "lost"
+    assert (
+        one(release, "SELECT action FROM phdl.event WHERE subject = 'fit_chunk:' || :chunk", str(first))
+        == "failed"
+    )
 
 
 def test_a_poison_spectrum_is_halved_out_and_quarantined(release: Engine) -> None:
@@ -156,13 +177,17 @@ def test_a_poison_spectrum_is_halved_out_and_quarantined(release: Engine) -> Non
     assert counts(release) == {"fits": 20, "spectra_fitted": 20, "labelled": 18, "spectra": 20, "open": 0}
     with release.connect() as connection:
         rows = connection.execute(
-            text("SELECT s.obsid, f.flags, f.label_values FROM phdl.fit f JOIN phdl.spectrum s USING (spectrum_id) "
+            text("SELECT s.obsid, f.flags, f.label_values FROM phdl.fit f "
+                 "JOIN phdl.spectrum s USING (spectrum_id) "
                  "WHERE label_values IS NULL ORDER BY s.obsid")
         ).all()  # fmt: skip
         status = run_status(connection)[0]
     assert [tuple(row) for row in rows] == [(5, FitFlag.QUARANTINED, None), (17, FitFlag.QUARANTINED, None)]
     assert (status.spectra, status.done, status.failed, status.quarantined) == (20, 18, 2, 2)
-    texts = "SELECT count(*) FROM phdl.event WHERE action = 'quarantined' AND detail->>'error' LIKE '%beyond belief%'"
+    texts = (
+        "SELECT count(*) FROM phdl.event WHERE action = 'quarantined' "
+        "AND detail->>'error' LIKE '%beyond belief%'"
+    )
     assert one(release, texts) == 2
 
 
@@ -189,10 +214,8 @@ def test_a_transient_error_is_no_fault_of_the_chunk(release: Engine, error: Exce
 
     first = chunks(release)[0]
     assert run_chunk(first, bench(away)) is ChunkOutcome.FAILED
-    kind = (
-        f"SELECT error_kind || failures || (due_at > now()) FROM phdl.fit_chunk WHERE fit_chunk_id = {first}"
-    )
-    assert one(release, kind) == "transient0true"
+    assert error_kind(release, first) == "transient"
+    assert standing(release, first) == "planned 0 f"
     assert run_chunk(first, bench(quick_fit)) is ChunkOutcome.NOT_CLAIMED, "not before it is due"
 
 
@@ -217,11 +240,11 @@ def test_a_missing_shard_is_the_fault_of_its_spectra_but_an_empty_store_is_not(
     hidden = shard.rename(shard.with_suffix(".hidden"))
     first = chunks(release)[0]
     assert run_chunk(first, bench(quick_fit)) is ChunkOutcome.FAILED
-    assert one(release, f"SELECT error_kind FROM phdl.fit_chunk WHERE fit_chunk_id = {first}") == "permanent"
+    assert error_kind(release, first) == "permanent"
     add_observations(release, model, 1, first_obsid=900)
     second = chunks(release)[1]
     assert run_chunk(second, bench(quick_fit)) is ChunkOutcome.FAILED
-    assert one(release, f"SELECT error_kind FROM phdl.fit_chunk WHERE fit_chunk_id = {second}") == "poison"
+    assert error_kind(release, second) == "poison"
     hidden.rename(shard)
 
 
@@ -242,8 +265,7 @@ def test_a_shutdown_hands_the_chunk_back(release: Engine) -> None:
     first = chunks(release)[0]
     with pytest.raises(ShutdownRequested):
         run_chunk(first, bench(stopped))
-    state = f"SELECT state || failures || (due_at <= now()) FROM phdl.fit_chunk WHERE fit_chunk_id = {first}"
-    assert one(release, state) == "planned0true"
+    assert standing(release, first) == "planned 0 t"
     assert run_chunk(first, bench(quick_fit)) is ChunkOutcome.DONE
 
 
@@ -295,7 +317,8 @@ def test_a_chunk_is_fitted_by_the_real_fit_with_a_real_model(release: Engine, mo
     assert run_chunk(chunks(release)[0], bench(fits)) is ChunkOutcome.DONE
     with release.connect() as connection:
         rows = connection.execute(
-            text("SELECT label_values, label_errors, label_covariance, rv, chi2 FROM phdl.fit WHERE label_values "
+            text("SELECT label_values, label_errors, label_covariance, rv, chi2 FROM phdl.fit "
+                 "WHERE label_values "
                  "IS NOT NULL")
         ).all()  # fmt: skip
     assert len(rows) == 8

@@ -64,5 +64,5 @@ FROM (
 
 -- name: partition_size
 -- Bytes and rows of one model's fits, indexes included.
-SELECT pg_total_relation_size(to_regclass('phdl.fit_model_' || :model_version_id)) AS bytes,
-       (SELECT count(*) FROM phdl.fit WHERE model_version_id = :model_version_id) AS fits;
+SELECT pg_total_relation_size(to_regclass('phdl.fit_model_' || CAST(:model_version_id AS integer))) AS bytes,
+       (SELECT count(*) FROM phdl.fit WHERE model_version_id = CAST(:model_version_id AS integer)) AS fits;

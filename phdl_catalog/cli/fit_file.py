@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from phdl_catalog.spectra.spectrum import Spectrum
 
 #: Files that are read and fitted together.
-_FILES_AT_ONCE = 64
+_FILES_AT_ONCE = 32
 
 #: Endings of a spectrum's file in a folder.
 _SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
@@ -53,18 +55,25 @@ def fit_file(
         raise typer.BadParameter(f"{plot_format} is none of png, pdf and svg", param_hint="--format")
     files = list(_files(paths))
     _check_device(device)
-    torch.set_num_threads(get_settings().threads)
     loaded = load_model(model, device)
     fitter = Fitter(loaded, device=device)
     if plot is not None:
         plot.mkdir(parents=True, exist_ok=True)
+    chunks = [files[start : start + _FILES_AT_ONCE] for start in range(0, len(files), _FILES_AT_ONCE)]
     results: list[dict[str, Any]] = []
     with progress_bar() as progress:
         task = progress.add_task("fitting", total=len(files))
-        for start in range(0, len(files), _FILES_AT_ONCE):
-            chunk = files[start : start + _FILES_AT_ONCE]
-            results.extend(_fit_files(chunk, fitter, plot, plot_format))
-            progress.advance(task, len(chunk))
+        # A thread for each chunk is better than several for each of the small matrix products in it.
+        with ThreadPoolExecutor(
+            get_settings().threads, initializer=partial(torch.set_num_threads, 1)
+        ) as pool:
+            try:
+                for part in pool.map(lambda chunk: _fit_files(chunk, fitter, plot, plot_format), chunks):
+                    results.extend(part)
+                    progress.advance(task, len(part))
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
     if json:
         print_json({"model": loaded.name, "results": results})
     else:

@@ -1,9 +1,9 @@
 """Keeping the microturbulence where the training grid has it.
 
 Grids vary the microturbulence around a relation with temperature and gravity, by far less than its range.
-Its effect, on strong lines, is also what many faults of a line list look like: if it is free it runs to an end
-of its range in real spectra, and takes [Fe/H] and gravity with it.  So a fit bounds it to the stretch that the
-training atmospheres of similar temperature, gravity and [Fe/H] cover.
+Its effect, on strong lines, is also what many faults of a line list look like: left free, it runs to an end
+of its range in real spectra, and takes [Fe/H] and gravity with it.  So a fit bounds it to the stretch that is
+covered by training atmospheres of similar temperature, gravity and [Fe/H].
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""Fits of real survey spectra with the packaged model: comparisons, and the command that makes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from phdl_catalog.cli.main import app
+from phdl_catalog.emulator import packaged_models
+from phdl_catalog.fitting.flags import FitFlag, flag_names
+
+pytestmark = pytest.mark.skipif("default" not in packaged_models(), reason="there is no packaged model")
+
+
+@pytest.mark.shared_data
+def test_real_stars_agree_with_the_survey_pipeline(shared_data: Path) -> None:
+    index = pd.read_csv(shared_data / "lamost" / "index.csv")
+    chosen = index[(index["set"] == "dr10_fgk") & (index["snrg"] > 50)].iloc[:24]
+    files = [str(shared_data / "lamost" / name) for name in chosen["file"]]
+    done = CliRunner().invoke(app, ["fit", "file", "--json", *files])
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout)["results"]
+    assert [result["status"] for result in results] == ["ok"] * len(files)
+    assert [int(result["obsid"]) for result in results] == chosen["obsid"].tolist()
+    # Offsets are those of the pipeline and of the line list, which calibration removes; scatter is the fit's.
+    limits = {"teff": (400.0, 250.0), "logg": (0.5, 0.45), "fe_h": (0.4, 0.2)}
+    for name, (offset, scatter) in limits.items():
+        difference = np.array([result["labels"][name] for result in results]) - chosen[name].to_numpy()
+        middle = np.median(difference)
+        assert abs(middle) < offset, name
+        assert 1.4826 * np.median(np.abs(difference - middle)) < scatter, name
+    velocity = np.array([result["rv"] for result in results]) - chosen["z"].to_numpy() * 299792.458
+    assert 1.4826 * np.median(np.abs(velocity)) < 8.0
+    assert not any("not_converged" in result["flags"] for result in results)
+
+
+@pytest.mark.shared_data
+def test_stars_outside_the_grid_are_flagged(shared_data: Path) -> None:
+    files = sorted((shared_data / "lamost" / "dr10_outside_grid").iterdir())[:12]
+    done = CliRunner().invoke(app, ["fit", "file", "--json", *map(str, files)])
+    results = json.loads(done.stdout)["results"]
+    warned = set(flag_names(FitFlag.AT_BOUND | FitFlag.OUTSIDE_GRID | FitFlag.POOR_FIT))
+    assert np.mean([bool(warned & set(result["flags"])) for result in results]) > 0.9
+
+
+@pytest.mark.shared_data
+def test_a_figure_is_written_and_rejected_files_stay_in_the_list(shared_data: Path, tmp_path: Path) -> None:
+    star = sorted((shared_data / "lamost" / "dr10_subgiant_snr50").iterdir())[0]
+    broken = tmp_path / "broken.fits"
+    broken.write_text("not a spectrum")
+    done = CliRunner().invoke(app, ["fit", "file", "--json", "--plot", str(tmp_path), str(broken), str(star)])
+    assert done.exit_code == 0, done.output
+    rejected, fitted = json.loads(done.stdout)["results"]
+    assert (rejected["status"], rejected["reason"]) == ("rejected", "not_fits")
+    assert Path(fitted["figure"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_only_rejected_files_end_with_exit_code_one(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.fits"
+    broken.write_text("not a spectrum")
+    done = CliRunner().invoke(app, ["fit", "file", "--json", str(broken)])
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["results"][0]["status"] == "rejected"
+
+
+def test_an_unknown_device_is_wrong_usage(tmp_path: Path) -> None:
+    assert (
+        CliRunner().invoke(app, ["fit", "file", "--device", "abacus", str(tmp_path / "x.fits")]).exit_code
+        == 2
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -187,12 +188,17 @@ def candidate(survey: Survey, name: str, **options: Any) -> None:
     assert report.passed, [finding for finding in report.findings if finding.status == "failed"]
 
 
-def add_calibration(survey: Survey, name: str, *, certify: bool = True) -> CalibrationSolution:
-    """A calibration set of model ``first``, solved from simulated calibrators; eu_fe has none."""
+@cache
+def _solve() -> CalibrationSolution:
     simulated = simulate_calibrators(LABELS, pairs=40, references=60, targets=0, bad_fraction=0.0, seed=4)
     labels = simulated.labels.copy()
     labels[:, LABELS.index("eu_fe")] = np.nan
-    solution = calibrate(LABELS, labels, simulated.errors, **simulated.inputs)
+    return calibrate(LABELS, labels, simulated.errors, **simulated.inputs)
+
+
+def add_calibration(survey: Survey, name: str, *, certify: bool = True) -> CalibrationSolution:
+    """A calibration set of model ``first``, solved from simulated calibrators; eu_fe has none."""
+    solution = _solve()
     nothing = Members.empty(np.empty(0, dtype=object), len(LABELS))
     whole, real = np.empty(0, dtype=np.int64), np.empty((0, len(LABELS)))
     inputs = CalibrationInputs(

@@ -117,7 +117,7 @@ def add_observations(
                 "dec": -3.0,
                 "healpix_29": i,
                 "snr_g": float(i % 100),
-                "spectral_class": "STAR" if i % 4 else "GALAXY",
+                "class": "STAR" if i % 4 else "GALAXY",
             }
             for i in range(n)
         ]

@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 
 _PASSWORD = re.compile(r"(?P<head>[a-z+]+://[^\s:/@]*:)[^\s@]+@")
-_KEYWORD = re.compile(r"(?i)\b(password\s*=\s*)\S+")
+_KEYWORD = re.compile(r"(?i)\b(password\s*=\s*)[^\s\"')]+")
 
 #: Libraries that say too much at INFO.
 _QUIET = ("celery.worker.strategy", "celery.app.trace", "kombu", "amqp", "fsspec", "matplotlib")
@@ -39,12 +39,12 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
-            "message": record.getMessage(),
+            "message": without_secrets(record.getMessage()),
             **(getattr(record, "job", None) or {}),
         }
         if record.exc_info:
-            document["exception"] = self.formatException(record.exc_info)
-        return without_secrets(json.dumps(document, default=str))
+            document["exception"] = without_secrets(self.formatException(record.exc_info))
+        return json.dumps(document, default=str)
 
 
 def configure(level: int | str = "INFO") -> None:

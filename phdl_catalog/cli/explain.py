@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
-    app.command("explain")(explain)
+    # An obsid may be negative, and is no option then.
+    app.command("explain", context_settings={"ignore_unknown_options": True})(explain)
 
 
 def explain(

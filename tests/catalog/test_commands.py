@@ -109,5 +109,11 @@ def test_parts_of_the_selection_come_from_a_file(survey, tmp_path):
         run("catalog", "build", "-m", "first", "--selection", str(path))
 
 
-def test_a_number_is_asked_for(survey):
-    run("explain", "abc", code=2)
+def test_an_obsid_may_be_negative(survey):
+    survey.add(obsid=-(2**60) - 1)
+    assert json.loads(run("explain", str(-(2**60) - 1), "--json"))["obsid"] == str(-(2**60) - 1)
+
+
+@pytest.mark.parametrize("arguments", [("abc",), ("5", "--jsn"), ()])
+def test_wrong_usage_ends_with_two(survey, arguments):
+    run("explain", *arguments, code=2)

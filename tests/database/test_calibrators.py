@@ -43,7 +43,9 @@ def test_wide_binaries_keep_every_digit_in_every_format(
     database: Engine, tmp_path: Path, ending: str
 ) -> None:
     path = tmp_path / f"elbadry.{ending}"
-    kind = {"csv.gz": "ascii.csv", "csv": "ascii.csv", "vot": "votable", "ecsv": "ascii.ecsv"}.get(ending, ending)
+    kind = {"csv.gz": "ascii.csv", "csv": "ascii.csv", "vot": "votable", "ecsv": "ascii.ecsv"}.get(
+        ending, ending
+    )
     el_badry().write(path, format=kind)
     report = import_pairs(database, path)
     assert (report.name, report.rows, report.used, report.new) == ("elbadry", 4, 2, 2)
@@ -195,7 +197,9 @@ def test_galah_names_and_own_names_are_recognised(database: Engine, tmp_path: Pa
     }
     assert import_references(database, own, "own").used == 2
     with database.connect() as connection:
-        obsids = connection.scalars(text("SELECT obsid FROM phdl.reference_label WHERE survey = 'own' ORDER BY 1"))
+        obsids = connection.scalars(
+            text("SELECT obsid FROM phdl.reference_label WHERE survey = 'own' ORDER BY 1")
+        )
         assert obsids.all() == [11, 12]
 
 
@@ -243,7 +247,9 @@ def test_sources_come_in_with_their_cell_and_without_a_zero(database: Engine, tm
     assert import_sources(database, path).new == 0
     with database.connect() as connection:
         rows = connection.execute(
-            text("SELECT gaia_source_id, parallax, parallax_error, phot_g_mean_mag FROM phdl.source ORDER BY 1")
+            text(
+                "SELECT gaia_source_id, parallax, parallax_error, phot_g_mean_mag FROM phdl.source ORDER BY 1"
+            )
         ).all()
     assert [tuple(row) for row in rows] == [
         (GAIA[0], 5.0, pytest.approx(0.02), 12.5),

@@ -1,4 +1,4 @@
-# One image for every role: dispatcher, worker, web.  The ordinary build of torch for Linux drives NVIDIA GPUs
+# One image for every role: dispatcher and worker.  The ordinary build of torch for Linux drives NVIDIA GPUs
 # and runs without one too; a smaller build for processors alone comes from another package index, which pip
 # takes from the build argument PIP_EXTRA_INDEX_URL.
 FROM python:3.12.12-slim-bookworm

@@ -87,12 +87,16 @@ def test_what_the_demo_leaves_can_be_started_again_and_counts_add_up(
     assert not any(service["running"] for service in status["services"])
     phdl(directory, "up")
     try:
-        states = sql(directory, "SELECT state, reason, count(*) AS n FROM phdl.spectrum GROUP BY 1, 2")
-        rejected = {row["reason"]: row["n"] for row in states if row["state"] == "rejected"}
-        assert rejected == manifest.broken
-        assert sum(row["n"] for row in states if row["state"] == "accepted") == manifest.spectra
-        fits = sql(directory, "SELECT count(*) AS n, count(DISTINCT spectrum_id) AS spectra FROM phdl.fit")
-        assert fits == [{"n": manifest.spectra, "spectra": manifest.spectra}]
+        release = json.loads(phdl(directory, "release", "show", "demo", "--json").stdout)
+        assert release["reasons"] == manifest.broken
+        assert release["accepted"] == manifest.spectra
+        (run,) = json.loads(phdl(directory, "fit", "status", "--json").stdout)["runs"]
+        assert run["state"] == "done"
+        assert run["done"] + run["failed"] == run["spectra"] == manifest.spectra
+        rows = sql(
+            directory, "SELECT count(*) AS n, count(DISTINCT spectrum_id) AS m FROM phdl.labels_default"
+        )
+        assert rows == [{"n": manifest.spectra, "m": manifest.spectra}]
     finally:
         phdl(directory, "down")
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from phdl_catalog.database.migrate import sql_file
 from phdl_catalog.database.queries import run_script
+from phdl_catalog.errors import SchemaError
 
 revision: str = "0001"
 down_revision: str | Sequence[str] | None = None
@@ -500,4 +501,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("there is nothing before the first migration; drop the database instead")
+    raise SchemaError("there is nothing before the first migration; drop the database instead")

@@ -119,10 +119,10 @@ def report_recovery(folder: ReleaseFolder, results: Path, script: Script) -> dic
     all_subgiants = sum(stage == "subgiant" for stage in truth.stage.values())
     precise = [row for row in found if row.name.endswith(("_fe", "fe_h")) and row.error < _PRECISE]
     before, after = (float(np.nanmedian(np.abs(sides))) for sides in _trends(precise))
+    script.say(f"{len(published)} stars are published; {right} are subgiants in truth, of {all_subgiants}.")
     script.say(
-        f"{len(published)} stars are published; {right} are subgiants in truth, of {all_subgiants}. The median "
-        f"trend of the {len(precise)} abundances with errors below {_PRECISE} dex: {before:.3f} dex per 1000 K as "
-        f"fitted, {after:.3f} calibrated."
+        f"Median trend with Teff of the {len(precise)} abundances that have errors below {_PRECISE} dex: "
+        f"{before:.3f} dex per 1000 K as fitted, {after:.3f} calibrated."
     )
     return {
         "published": len(published),

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from phdl_catalog.database.chunks import requeue_expired
-from phdl_catalog.database.outbox import finish_runs, in_flight, take_due, take_overdue
+from phdl_catalog.database.outbox import finish_runs, in_flight, pause_hopeless, take_due, take_overdue
 from phdl_catalog.database.session import connect
 from phdl_catalog.errors import ServiceError
 from workers.broker import BROKER_ERRORS, publish, waiting
@@ -105,6 +105,8 @@ class Dispatcher:
             with connection.begin():
                 requeued = requeue_expired(connection, self.name)
         with connection.begin():
+            for run in pause_hopeless(connection, self.name):
+                _log.error("run %d is paused: none of its spectra could be fitted", run)
             flight = in_flight(connection)
             depth = max(_LEAST_DEPTH, _DEPTH_FACTOR * flight.running)
             due = take_due(connection, depth - flight.queued, self.name) if flight.queued < depth else []

@@ -34,6 +34,10 @@ _MACHINE_ERRORS = {
 }  # fmt: skip
 
 
+#: Faults of the program or of its installation, whatever the spectra are.
+_PROGRAM_ERRORS = (ModelError, SchemaError, ConflictError, ImportError, NameError, NotImplementedError)
+
+
 class StoreUnavailableError(ServiceError):
     """The pixel store has nothing of the release; is PHDL_STORE_URL what it was ingested with?"""
 
@@ -65,7 +69,7 @@ def classify(error: BaseException) -> ErrorKind:
     """
     for cause in _causes(error):
         original = cause.orig if isinstance(cause, DBAPIError) else cause
-        if isinstance(original, (*_NEVER, ModelError, SchemaError, ConflictError, ImportError)):
+        if isinstance(original, (*_NEVER, *_PROGRAM_ERRORS)):
             return ErrorKind.PERMANENT
         if isinstance(cause, StoreUnavailableError):
             return ErrorKind.PERMANENT

@@ -12,6 +12,9 @@ from phdl_catalog.database.events import record_event
 from phdl_catalog.database.models import RunState
 from phdl_catalog.database.queries import statement
 
+#: A run that quarantined so many spectra before it fitted any is paused.
+MOST_QUARANTINED = 16
+
 
 @dataclass(frozen=True)
 class InFlight:
@@ -50,6 +53,16 @@ def take_due(connection: Connection, limit: int, actor: str) -> list[int]:
         runs = list(Counter(row.fit_run_id for row in going))
         connection.execute(statement("fit_runs", "started"), {"runs": runs})
     return [row.fit_chunk_id for row in going]
+
+
+def pause_hopeless(connection: Connection, actor: str) -> list[int]:
+    """Pause runs of which nothing was ever fitted and much is quarantined; `phdl fit retry` goes on."""
+    rows = connection.execute(statement("fit_runs", "hopeless"), {"most": MOST_QUARANTINED}).all()
+    for row in rows:
+        set_run_state(connection, row.fit_run_id, RunState.PAUSED)
+        why = f"{row.spectra} spectra are quarantined and none was ever fitted"
+        record_event(connection, f"fit_run:{row.fit_run_id}", "paused", {"error": why}, actor=actor)
+    return [row.fit_run_id for row in rows]
 
 
 def take_overdue(connection: Connection, age: float, limit: int) -> list[int]:

@@ -107,6 +107,8 @@ def _engine(url: URL, *, search_path: str | None = None, **options: Any) -> Engi
 
 def _explain(context: ExceptionContext) -> None:
     """A server that does not answer is our error, with what to do next."""
+    if context.is_pre_ping:
+        return  # a connection of the pool that died meanwhile is replaced
     if context.connection is None and isinstance(context.original_exception, psycopg.OperationalError):
         first_line = str(context.original_exception).strip().splitlines()[0]
         raise ServiceError(

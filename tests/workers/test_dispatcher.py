@@ -226,3 +226,27 @@ def test_what_was_quarantined_can_be_retried(
     dispatcher.round(connection)
     status = run_status(connection)[0]
     assert (status.state, status.done, status.failed) == ("done", 1, 0)
+
+
+def test_a_run_in_which_everything_fails_is_paused_before_it_is_all_quarantined(
+    database: Engine,
+    model: Emulator,
+    model_file: Path,
+    dispatcher: Dispatcher,
+    connection: Connection,
+    app: Celery,
+) -> None:
+    add_observations(database, model, 30)
+    enqueue_all(database, model, model_file, chunk_size=1)
+    for _ in range(10):
+        dispatcher.round(connection)
+        for chunk in received(app):
+            run_chunk(chunk, bench(poisoned(set(range(1, 31)))))
+    status = run_status(connection)[0]
+    connection.rollback()
+    assert status.state == "paused"
+    assert 16 <= status.quarantined < 30
+    assert status.quarantined + status.remaining == 30
+    with database.begin() as other:
+        assert retry_run(other, status.run) >= status.quarantined
+    assert dispatcher.round(connection).published > 0

@@ -17,6 +17,7 @@ from job_examples import add_observations, counts, enqueue_all
 from sqlalchemy import Engine, text
 
 from phdl_catalog.emulator.model import Emulator
+from phdl_catalog.services.postgres_server import PostgresServer
 from phdl_catalog.services.redis_server import RedisServer, connect_broker
 
 TESTS = Path(__file__).parents[1]
@@ -165,6 +166,19 @@ def test_a_spectrum_that_kills_its_process_is_found_and_the_others_are_fitted(
         "SELECT s.obsid FROM phdl.fit f JOIN phdl.spectrum s USING (spectrum_id) WHERE f.label_values IS NULL"
     )
     assert number(release, obsid) == 7
+
+
+def test_a_database_that_restarts_in_the_middle_costs_nothing_but_time(
+    release: Engine, postgres: PostgresServer, log: Path
+) -> None:
+    with dispatcher(log), worker(log, TEST_SECONDS="0.4"):
+        wait_until(lambda: is_running(release), "a chunk", log)
+        postgres.stop()
+        time.sleep(1.0)
+        postgres.start()
+        wait_until(lambda: is_done(release), "the end of the run", log)
+    assert_all_fitted(release)
+    assert number(release, "SELECT count(*) FROM phdl.fit_chunk WHERE state IN ('split', 'quarantined')") == 0
 
 
 def test_a_frozen_worker_loses_its_chunk_and_does_no_harm_when_it_wakes(release: Engine, log: Path) -> None:

@@ -90,3 +90,15 @@ WHERE r.fit_run_id = ANY(:runs) AND NOT EXISTS (
     WHERE c.fit_run_id = r.fit_run_id AND c.state IN ('planned', 'queued', 'running')
 )
 RETURNING r.fit_run_id;
+
+-- name: hopeless
+-- Runs of which nothing was ever fitted and much was given up: the fault is hardly that of the spectra.
+SELECT r.fit_run_id, q.spectra
+FROM phdl.fit_run AS r
+CROSS JOIN LATERAL (
+    SELECT count(*) AS spectra FROM phdl.fit_chunk AS c
+    WHERE c.fit_run_id = r.fit_run_id AND c.state = 'quarantined'
+) AS q
+WHERE r.state IN ('planned', 'running') AND q.spectra >= :most AND NOT EXISTS (
+    SELECT FROM phdl.fit_chunk AS c WHERE c.fit_run_id = r.fit_run_id AND c.state = 'done'
+);

@@ -23,19 +23,6 @@ from phdl_catalog.spectra.grid import SPEED_OF_LIGHT, SURVEY_GRID
 
 SNRS = (30.0, 50.0, 100.0)
 SHOWN = ("teff", "logg", "v_micro", "fe_h", "c_fe", "mg_fe", "si_fe", "ca_fe", "ti_fe", "cr_fe", "ni_fe")
-    "teff",
-    "logg",
-    "v_micro",
-    "fe_h",
-    "c_fe",
-    "mg_fe",
-    "si_fe",
-    "ca_fe",
-    "ti_fe",
-    "cr_fe",
-    "mn_fe",
-    "ni_fe",
-)
 
 
 def draw_labels(model: Emulator, number: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -73,7 +60,9 @@ def simulate(
     return np.where(inside, flux, 0.0), np.where(inside, error**-2.0, 0.0), rv
 
 
-def measure(fitter: Fitter, flux: NDArray[np.float64], ivar: NDArray[np.float64]) -> tuple[FitResult, float, float]:
+def measure(
+    fitter: Fitter, flux: NDArray[np.float64], ivar: NDArray[np.float64]
+) -> tuple[FitResult, float, float]:
     """The result, fits per second, and milliseconds of processor time for each."""
     fitter.fit(SURVEY_GRID.wavelength, flux[:32], ivar[:32])
     wall, processor = time.perf_counter(), time.process_time()

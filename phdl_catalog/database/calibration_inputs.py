@@ -30,7 +30,6 @@ REFUSED_FITS = (
     | FitFlag.POOR_FIT
     | FitFlag.AT_BOUND
     | FitFlag.MOSTLY_MASKED
-    | FitFlag.AMBIGUOUS
     | FitFlag.QUARANTINED
 )
 

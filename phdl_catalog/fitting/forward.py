@@ -28,6 +28,9 @@ from phdl_catalog.fitting.microturbulence import MicroturbulenceRange
 from phdl_catalog.labels import get_label
 from phdl_catalog.spectra.grid import PixelGrid
 
+#: Step of forward differences, in scaled labels.
+_DIFFERENCE = 1e-2
+
 
 class CompiledModel(Protocol):
     """The fast form of an emulator: a linear basis, and coefficients that are functions of the labels."""
@@ -234,9 +237,14 @@ class ForwardModel:
         (N, D + 2, P) Tensor
             Derivatives by the labels (or along the directions), shift and blur.
         """
-        _, by_label = self._compiled.coefficients_and_jacobian(state.labels.detach())
-        in_basis = by_label.mT * self.half_range.float()[:, None]
-        if directions is not None:
-            in_basis = directions @ in_basis
+        labels, unit = state.labels.detach(), self.half_range.float()
+        if directions is None:
+            _, by_label = self._compiled.coefficients_and_jacobian(labels)
+            in_basis = by_label.mT * unit[:, None]
+        else:
+            # Forward differences: a coarse step needs no better, and they cost a sixth of all derivatives.
+            moved = labels[:, None] + _DIFFERENCE * directions * unit
+            along = self._compiled.coefficients(moved.flatten(0, 1)).reshape(*moved.shape[:2], -1)
+            in_basis = (along - state.coefficients.detach()[:, None]) / _DIFFERENCE
         rows = state.filters.apply_rows(in_basis @ self._basis[1:])
         return torch.cat([rows, state.by_shift[:, None], state.by_blur[:, None]], dim=1)

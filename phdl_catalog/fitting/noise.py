@@ -14,7 +14,7 @@ from phdl_catalog.spectra.grid import PixelGrid
 FLOOR_BANDS = (0.0, 4100.0, 4500.0, 5000.0, 5700.0, 6600.0, 7700.0, np.inf)
 
 #: Steps of the search for the error floor; each halves the logarithmic interval.
-_FLOOR_STEPS = 14
+_FLOOR_STEPS = 10
 
 #: Smallest and largest error floor that is searched for, squared.
 _SMALLEST_FLOOR2, _LARGEST_FLOOR2 = 1e-7, 0.25

@@ -19,6 +19,9 @@ from phdl_catalog.fitting.forward import ForwardModel, ModelState
 from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.spectra.continuum import ContinuumBasis
 
+#: How well templates describe a star, as a fraction of the continuum.
+TEMPLATE_ERROR = 0.03
+
 #: Error floor in a comparison of starts, as a fraction of the continuum.
 _COMMON_FLOOR = 0.01
 
@@ -135,13 +138,11 @@ class Objective:
         self._fit_floor = fit_floor
 
     def first_weights(self, observation: Observation, state: ModelState) -> Weights:
-        """Weights at a start, where neither outliers nor errors of the model are known."""
+        """Weights at a start, where the model is a template and outliers are unknown."""
         plain = observation.use / observation.variance
-        floor2 = plain.new_zeros(len(plain), len(self.bands.member))
-        weights = Weights(floor2, observation.variance, plain)
-        for _ in range(2):  # an outlier spoils the first curve, and is known as one after it
-            weights = self.weigh(observation, state, weights)
-        return weights
+        curve, residual = self._residual(observation, state, plain)
+        floor2 = torch.full_like(plain[:, : len(self.bands.member)], TEMPLATE_ERROR**2)
+        return self._weights(observation, curve.square(), residual.square(), floor2)
 
     def weigh(self, observation: Observation, state: ModelState, weights: Weights) -> Weights:
         """Find error floors and outliers from the residuals of a trial.
@@ -157,11 +158,16 @@ class Objective:
         """
         curve, residual = self._residual(observation, state, weights.weight)
         curve2, residual2 = curve.square(), residual.square()
-        own = observation.variance + observation.model_variance * curve2
-        floor2 = weights.floor2
+        floor2 = torch.zeros_like(weights.floor2)
         if self._fit_floor:
+            own = observation.variance + observation.model_variance * curve2
             floor2 = self.bands.fit(residual2, own, curve2, observation.use, self._limit)
-        variance = own + self.bands.spread(floor2) * curve2
+        return self._weights(observation, curve2, residual2, floor2)
+
+    def _weights(
+        self, observation: Observation, curve2: Tensor, residual2: Tensor, floor2: Tensor
+    ) -> Weights:
+        variance = observation.variance + (observation.model_variance + self.bands.spread(floor2)) * curve2
         inverse = observation.use / variance
         _, factor = outlier(residual2 * inverse, self._limit)
         return Weights(floor2, variance, inverse * factor)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from phdl_catalog.fitting.forward import ModelState
 from phdl_catalog.fitting.objective import Objective, Observation, Point, Weights
 from phdl_catalog.fitting.step import bounded_step, secant_update
 
@@ -184,8 +185,11 @@ class Optimiser:
         starts : (N, S, L + 2) Tensor
             Parameters to begin with, S for each star: the one that looks best after a step is pursued.
         """
-        start = self._best_start(observation, starts)
-        parameters, weights = self._coarse(observation, start, _COARSE_STEPS)
+        parameters, weights = self._best_start(observation, starts)
+        for _ in range(_COARSE_STEPS):
+            state = self._objective.forward.evaluate(parameters)
+            weights = self._objective.weigh(observation, state, weights)
+            parameters = self._coarse_step(observation, parameters, state, weights)
         for _ in range(_RENEWALS):
             box = self._bounds(parameters)
             parameters = box.inside(parameters)
@@ -195,7 +199,7 @@ class Optimiser:
             fisher = self._objective.curvature(point, weights)
             memory = self._steps(observation, weights, _Memory.of(point, fisher), box)
             parameters = memory.parameters
-        evaluations = torch.full((len(start),), _FIRST_EVALUATIONS, device=start.device)
+        evaluations = torch.full((len(starts),), _FIRST_EVALUATIONS, device=starts.device)
         for _ in range(_ROUNDS):
             active = torch.nonzero(memory.length >= self._tolerance).squeeze(1)
             if len(active) == 0:
@@ -209,37 +213,34 @@ class Optimiser:
         at_bound = box.touched(point.parameters)
         return Solution(point, weights, fisher, at_bound, memory.length < self._tolerance, evaluations)
 
-    def _best_start(self, observation: Observation, starts: Tensor) -> Tensor:
-        """Parameters (N, L + 2) after one coarse step from the best start of each star."""
+    def _best_start(self, observation: Observation, starts: Tensor) -> tuple[Tensor, Weights]:
+        """Parameters (N, L + 2) after one coarse step from the best start of each star, and weights there."""
+        objective = self._objective
         size, number, _ = starts.shape
-        if number == 1:
-            return starts[:, 0]
         repeated = observation.rows(torch.arange(size, device=starts.device).repeat_interleave(number))
-        parameters, weights = self._coarse(repeated, starts.flatten(0, 1), 1)
-        state = self._objective.forward.evaluate(parameters)
-        merit = self._objective.merit(repeated, state, weights).reshape(size, number)
-        best = torch.arange(size, device=starts.device) * number + merit.argmin(dim=1)
-        return parameters[best]
-
-    def _coarse(self, observation: Observation, start: Tensor, steps: int) -> tuple[Tensor, Weights]:
-        """A few steps along few directions, with error floors as large as the residuals."""
-        objective, directions = self._objective, self._directions
-        along = directions.double()
-        longest = start.new_full((len(start), len(directions) + 2), _LONGEST_COARSE_STEP)
-        longest[:, -1] = 0.0  # not the line width
+        start = starts.flatten(0, 1)
         parameters = self._bounds(start).inside(start)
         state = objective.forward.evaluate(parameters)
-        weights = objective.first_weights(observation, state)
-        for _ in range(steps):
-            point = objective.score(observation, parameters, state, weights)
-            gradient = torch.cat([point.gradient[:, :-2] @ along.T, point.gradient[:, -2:]], dim=1)
-            curvature = objective.curvature(point, weights, directions)
-            step, _ = bounded_step(gradient, curvature, -longest, longest)
-            step = torch.cat([step[:, :-2] @ along, step[:, -2:]], dim=1)
-            parameters = self._bounds(parameters).inside(parameters + step)
-            state = objective.forward.evaluate(parameters)
-            weights = objective.weigh(observation, state, weights)
-        return parameters, weights
+        weights = objective.first_weights(repeated, state)
+        parameters = self._coarse_step(repeated, parameters, state, weights)
+        state = objective.forward.evaluate(parameters)
+        merit = objective.merit(repeated, state, weights).reshape(size, number)
+        best = torch.arange(size, device=starts.device) * number + merit.argmin(dim=1)
+        return parameters[best], weights.rows(best)
+
+    def _coarse_step(
+        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
+    ) -> Tensor:
+        """Parameters (N, L + 2) after one step along few directions."""
+        along = self._directions.double()
+        longest = parameters.new_full((len(parameters), len(along) + 2), _LONGEST_COARSE_STEP)
+        longest[:, -1] = 0.0  # not the line width
+        point = self._objective.score(observation, parameters, state, weights)
+        gradient = torch.cat([point.gradient[:, :-2] @ along.T, point.gradient[:, -2:]], dim=1)
+        curvature = self._objective.curvature(point, weights, self._directions)
+        step, _ = bounded_step(gradient, curvature, -longest, longest)
+        step = torch.cat([step[:, :-2] @ along, step[:, -2:]], dim=1)
+        return self._bounds(parameters).inside(parameters + step)
 
     def _steps(self, observation: Observation, weights: Weights, memory: _Memory, box: _Box) -> _Memory:
         """Take the steps of one round."""

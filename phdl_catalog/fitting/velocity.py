@@ -17,12 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from phdl_catalog.fitting.objective import TEMPLATE_ERROR
 from phdl_catalog.fitting.starts import Templates
 from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import LOG10_STEP, PIXEL_VELOCITY, SPEED_OF_LIGHT, PixelGrid
-
-#: How well templates describe a star at the best shift, as a fraction of the continuum: added to the noise.
-_TEMPLATE_ERROR = 0.03
 
 #: Relative flux over the pseudo-continuum beyond which a pixel is an emission line or a cosmic ray.
 _EMISSION = 0.3
@@ -104,7 +102,7 @@ class VelocitySearch:
         curve = self._continuum.curve(self._continuum.solve(flux, ones, ivar)).clamp_min(1e-2)
         lines = flux / curve - 1.0
         keep = (ivar > 0) & (lines < _EMISSION) & (lines > -1.0)
-        variance = 1.0 / (ivar * curve.square()).clamp_min(1e-20) + _TEMPLATE_ERROR**2
+        variance = 1.0 / (ivar * curve.square()).clamp_min(1e-20) + TEMPLATE_ERROR**2
         weight = keep / variance
         weighted = torch.where(keep, lines, torch.zeros_like(lines)) * weight
 

@@ -1,6 +1,6 @@
-"""Stretches of wavelength that are not the star's: what the Earth's air and interstellar gas absorb.
+"""Stretches of wavelength that are not the star's: the Earth's air, interstellar gas, and the arms' seam.
 
-Both lists are in vacuum wavelengths and apply in the observer's frame.  LAMOST spectra are heliocentric, so
+All lists are in vacuum wavelengths and apply in the observer's frame.  LAMOST spectra are heliocentric, so
 the atmosphere's bands move by up to 30 km/s (0.7 Angstrom at 7000), which the limits allow for; interstellar
 clouds move with up to some 100 km/s (2 Angstrom at 6000).
 """
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 #: Absorption by molecular oxygen (B, A) and water that is deep enough to matter at R = 1800 [Angstrom].
 TELLURIC_BANDS: tuple[tuple[float, float], ...] = (
+    (6277.0, 6322.0),  # O2 gamma
     (6860.0, 6965.0),  # O2 B
     (7160.0, 7340.0),  # H2O
     (7590.0, 7720.0),  # O2 A
@@ -27,14 +28,21 @@ INTERSTELLAR_LINES: tuple[tuple[float, float], ...] = (
 )
 
 
-def avoided(wavelength: NDArray[np.float64], telluric: bool, interstellar: bool) -> NDArray[np.bool_]:
+#: Where the two arms are glued together [Angstrom]: responses differ by several per cent and change within
+#: a few tens of Angstrom, faster than the pseudo-continuum may.
+ARM_OVERLAP: tuple[tuple[float, float], ...] = ((5750.0, 5900.0),)
+
+
+def avoided(
+    wavelength: NDArray[np.float64], telluric: bool, interstellar: bool, overlap: bool
+) -> NDArray[np.bool_]:
     """Which pixels to leave out.
 
     Parameters
     ----------
     wavelength : (P,) float64
         Vacuum wavelengths in the observer's frame [Angstrom].
-    telluric, interstellar : bool
+    telluric, interstellar, overlap : bool
         Which of the lists to apply.
 
     Returns
@@ -44,6 +52,7 @@ def avoided(wavelength: NDArray[np.float64], telluric: bool, interstellar: bool)
     """
     out = np.zeros(wavelength.shape, dtype=bool)
     ranges = (TELLURIC_BANDS if telluric else ()) + (INTERSTELLAR_LINES if interstellar else ())
+    ranges += ARM_OVERLAP if overlap else ()
     for lower, upper in ranges:
         out |= (wavelength >= lower) & (wavelength <= upper)
     return out

@@ -100,7 +100,12 @@ class Fitter:
     ) -> FitResult:
         """Fit spectra; parameters, result and errors are those of `fit_spectra`."""
         grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
-        leave_out = avoided(grid.wavelength, self.options.mask_telluric, self.options.mask_interstellar)
+        leave_out = avoided(
+            grid.wavelength,
+            self.options.mask_telluric,
+            self.options.mask_interstellar,
+            self.options.mask_arm_overlap,
+        )
         reached = self._search.observed_grid
         number = np.arange(grid.first, grid.stop)
         leave_out |= (number < reached.first) | (number >= reached.stop)

@@ -38,6 +38,9 @@ class FitFlag(enum.IntFlag):
     MOSTLY_MASKED = 256
     """Less than half of the model's pixels were usable."""
 
+    QUARANTINED = 1024
+    """The fit of this spectrum broke its worker or raised an error every time; the row has no labels."""
+
 
 class LabelFlag(enum.IntFlag):
     """What is wrong with one label; 0 is a good label."""

@@ -19,6 +19,8 @@ class FitOptions:
         Leave out pixels in the absorption bands of the Earth's atmosphere.
     mask_interstellar : bool
         Leave out pixels at the cores of interstellar lines.
+    mask_arm_overlap : bool
+        Leave out pixels where the spectra of the two arms are joined.
     fit_line_width : bool
         Fit the width of the line-spread function, which varies from fibre to fibre, together with the labels.
     fit_error_floor : bool
@@ -44,6 +46,7 @@ class FitOptions:
 
     mask_telluric: bool = True
     mask_interstellar: bool = True
+    mask_arm_overlap: bool = True
     fit_line_width: bool = True
     fit_error_floor: bool = True
     largest_velocity: float = 1000.0

@@ -11,6 +11,7 @@ from scipy.optimize import lsq_linear
 
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting import Fitter
+from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.forward import ForwardModel
 from phdl_catalog.fitting.kernel import LARGEST_SHIFT, REACH, FilterBank
 from phdl_catalog.fitting.microturbulence import MicroturbulenceRange
@@ -154,6 +155,13 @@ def test_a_continuum_without_data_is_finite() -> None:
     assert torch.isfinite(basis.solve(zero, zero, zero)).all()
     with pytest.raises(InputError, match="positive"):
         ContinuumBasis.on(grid, spacing=0.0)
+
+
+def test_pixels_that_are_not_the_stars_are_left_out_if_asked() -> None:
+    wavelength = np.array([5500.0, 5800.0, 5893.0, 6300.0, 6900.0, 7650.0])
+    assert avoided(wavelength, True, True, True).tolist() == [False, True, True, True, True, True]
+    assert avoided(wavelength, False, True, False).tolist() == [False, False, True, False, False, False]
+    assert not avoided(wavelength, False, False, False).any()
 
 
 def test_the_microturbulence_is_bounded_to_the_relation_of_the_grid(model: LineModel) -> None:

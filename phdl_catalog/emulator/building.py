@@ -26,6 +26,7 @@ def build_model(
     transformer: TransformerModel,
     grid: AbInitioGrid,
     training: TrainingConfig,
+    trained_steps: int,
     compiling: CompileConfig | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> ModelHeader:
@@ -39,6 +40,8 @@ def build_model(
     transformer : TransformerModel
     grid : AbInitioGrid
     training : TrainingConfig
+    trained_steps : int
+        Steps that were taken: fewer than ``training.steps`` where the run was stopped early.
     compiling : CompileConfig, optional
     watch : callable, optional
         Called with (epoch, epochs) of the compilation.
@@ -71,6 +74,7 @@ def build_model(
             "grid": grid.source,
             "n_spectra": int((~grid.is_validation).sum()),
             "training": training.as_dict(),
+            "trained_steps": trained_steps,
             "compiling": asdict(compiling),
             "compile_error": asdict(error),
             "metrics": evaluate(transformer, grid).as_dict(),

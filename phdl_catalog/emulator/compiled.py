@@ -38,11 +38,11 @@ class CompileConfig:
     """
 
     components: int = 256
-    hidden: int = 448
+    hidden: int = 512
     spectra: int = 40_000
-    epochs: int = 60
-    batch: int = 500
-    learning_rate: float = 2e-3
+    epochs: int = 50
+    batch: int = 250
+    learning_rate: float = 7e-3
     seed: int = 0
 
 
@@ -71,7 +71,7 @@ class CompiledNetwork(nn.Module):
 
     def _scaled(self, x: Tensor) -> Tensor:
         """(N, L) inputs -> (N, K) coefficients in units of their scale."""
-        hidden = nn.functional.silu(self.second(nn.functional.silu(self.first(x))))
+        hidden = nn.functional.gelu(self.second(nn.functional.gelu(self.first(x))))
         result: Tensor = self.linear(x) + self.last(hidden)
         return result
 
@@ -88,20 +88,21 @@ class CompiledNetwork(nn.Module):
         x = self.transform(labels).float()
         change = self.transform.jacobian(labels).float().transpose(1, 2)  # (N, L labels, L inputs)
         pre = self.first(x)
-        hidden, gain = _silu(pre)
+        hidden, gain = _gelu(pre)
         moved = (change @ self.first.weight.T) * gain[:, None, :]  # (N, L, H)
         pre = self.second(hidden)
-        hidden, gain = _silu(pre)
+        hidden, gain = _gelu(pre)
         moved = (moved @ self.second.weight.T) * gain[:, None, :]
         coefficients = (self.linear(x) + self.last(hidden)) * self.coefficient_scale
         jacobian = (change @ self.linear.weight.T + moved @ self.last.weight.T) * self.coefficient_scale
         return coefficients, jacobian.transpose(1, 2)
 
 
-def _silu(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x sigmoid(x) and its derivative."""
-    gate = torch.sigmoid(x)
-    return x * gate, gate * (1.0 + x * (1.0 - gate))
+def _gelu(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x times the normal distribution function of x, and the derivative."""
+    below = torch.special.ndtr(x)
+    density = torch.exp(-0.5 * x * x) * (2.0 * math.pi) ** -0.5
+    return x * below, below + x * density
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def _train(
         network.linear.weight.copy_((slope / network.coefficient_scale).T)
         network.linear.bias.copy_(-(centre @ slope) / network.coefficient_scale)
         network.last.weight.mul_(0.1)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     steps_per_epoch = math.ceil(len(inputs) / config.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.05

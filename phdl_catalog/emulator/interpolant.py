@@ -126,25 +126,29 @@ class GridInterpolant:
             target = coefficients[:, start:stop]
             kernel = _fit_kernel(inputs, target, config, generator)
             with torch.no_grad():
-                weights.append(torch.linalg.solve(kernel.with_noise(inputs), target).float())
+                weights.append(torch.linalg.solve(kernel.with_noise(inputs), target))
             kernels.append(kernel.requires_grad_(False))
         return cls(
             transform,
             kernels,
             weights,
-            inputs.float(),
+            inputs,
             torch.as_tensor(basis, dtype=torch.float32),
             torch.as_tensor(mean, dtype=torch.float32),
         )
 
     def flux(self, labels: Tensor) -> Tensor:
-        """(N, L) -> (N, P), in float32."""
-        x = self._transform(labels.double()).float()
+        """(N, L) -> (N, P), in float32.
+
+        Weights of near neighbours are large and of opposite sign: single precision would not do before the
+        sum.
+        """
+        x = self._transform(labels.double())
         coefficients = [
             kernel(x, self._inputs) @ weight
             for kernel, weight in zip(self._kernels, self._weights, strict=True)
         ]
-        return torch.cat(coefficients, dim=1) @ self._basis + self._mean
+        return torch.cat(coefficients, dim=1).float() @ self._basis + self._mean
 
 
 def _fit_kernel(

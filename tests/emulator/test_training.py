@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from phdl_catalog.emulator.building import build_model
+from phdl_catalog.emulator.compiled import CompileConfig
+from phdl_catalog.emulator.config import TrainingConfig
+from phdl_catalog.emulator.evaluation import evaluate
+from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.interpolant import GridInterpolant, InterpolantConfig
+from phdl_catalog.emulator.losses import derivative, gradient_term
+from phdl_catalog.emulator.model import Emulator
+from phdl_catalog.emulator.network import NetworkConfig
+from phdl_catalog.emulator.training import Training, TrainingProgress
+from phdl_catalog.emulator.transforms import LabelTransform
+from phdl_catalog.errors import InputError, ModelError
+
+TINY = NetworkConfig(patch=32, width=16, depth=1, heads=2, label_features=16)
+
+
+def config(**changes: object) -> TrainingConfig:
+    options: dict[str, object] = {
+        "network": TINY,
+        "interpolant": InterpolantConfig(components=20, groups=(), iterations=30),
+        "interpolated_batch": 16,
+        "steps": 60,
+        "validate_every": 20,
+        "warmup_steps": 10,
+        "learning_rate": 3e-3,
+        "averaging": 0.9,
+    }
+    return TrainingConfig(**{**options, **changes})
+
+
+def weights(training: Training) -> torch.Tensor:
+    return torch.cat([value.flatten().double() for value in training.average.state_dict().values()])
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(
+    small_grid: AbInitioGrid, tmp_path: Path
+) -> None:
+    whole = Training(small_grid, config(), tmp_path / "whole")
+    whole.run()
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress: TrainingProgress) -> None:
+        if progress.step == 40:
+            raise Killed
+
+    first = Training(small_grid, config(), tmp_path / "halves")
+    with pytest.raises(Killed):
+        first.run(kill)
+    second = Training(small_grid, config(), tmp_path / "halves")
+    second.run()
+    assert torch.equal(weights(whole), weights(second))
+    lines = [json.loads(line) for line in (tmp_path / "halves/training.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40, 60]
+
+
+def test_a_checkpoint_of_another_configuration_is_not_continued(
+    small_grid: AbInitioGrid, tmp_path: Path
+) -> None:
+    Training(small_grid, config(steps=20), tmp_path).run()
+    with pytest.raises(ModelError, match="another configuration or grid"):
+        Training(small_grid, config(steps=40), tmp_path).run()
+
+
+def test_training_improves_on_linear_regression(small_grid: AbInitioGrid, tmp_path: Path) -> None:
+    training = Training(small_grid, config(steps=120, validate_every=60), tmp_path)
+    rows = ~small_grid.is_validation
+    linear = training.model.network.linear
+    inputs = training.model.transform(torch.as_tensor(small_grid.labels[~rows])).float()
+    with torch.no_grad():
+        floor = float((linear(inputs) - torch.as_tensor(small_grid.flux[~rows])).square().mean().sqrt())
+    result = training.run()
+    assert result.rms < 0.8 * floor
+
+
+def test_the_interpolant_predicts_stars_it_never_saw(small_grid: AbInitioGrid) -> None:
+    rows = small_grid.is_validation
+    transform = LabelTransform.fitted(small_grid.label_names, small_grid.labels[~rows])
+    interpolant = GridInterpolant.fit(small_grid, transform, InterpolantConfig(components=30, groups=()))
+    error = interpolant.flux(torch.as_tensor(small_grid.labels[rows])).numpy() - small_grid.flux[rows]
+    assert np.sqrt(np.mean(error**2)) < 0.1 * small_grid.flux[rows].std()
+
+
+def test_the_derivative_along_a_label_is_that_of_finite_differences(small_grid: AbInitioGrid) -> None:
+    rows = ~small_grid.is_validation
+    transform = LabelTransform.fitted(small_grid.label_names, small_grid.labels[rows])
+    interpolant = GridInterpolant.fit(small_grid, transform, InterpolantConfig(components=30, groups=()))
+    labels = torch.tensor([[5500.0, 4.0, -0.3, 0.1]], dtype=torch.float64)
+    direction = torch.tensor([[100.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    _, exact = derivative(interpolant.flux, labels, direction)
+    difference = (
+        interpolant.flux(labels + 0.1 * direction) - interpolant.flux(labels - 0.1 * direction)
+    ) / 0.2
+    torch.testing.assert_close(exact, difference, atol=2e-4, rtol=0.02)
+
+
+def test_the_gradient_term_counts_weak_and_strong_labels_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = torch.randn((1, 500), generator=generator)
+    wrong = torch.randn((1, 500), generator=generator)
+    weak = gradient_term(0.02 * (shape + 0.1 * wrong), 0.02 * shape)
+    strong = gradient_term(0.2 * (shape + 0.1 * wrong), 0.2 * shape)
+    torch.testing.assert_close(weak, strong, rtol=0.02, atol=0.0)
+
+
+def test_a_perfect_model_has_no_error_and_correlation_one(small_grid: AbInitioGrid) -> None:
+    """A function that knows the truth scores perfectly: the evaluation itself adds nothing."""
+    rows = small_grid.is_validation
+    table = {tuple(labels): flux for labels, flux in zip(small_grid.labels, small_grid.flux, strict=True)}
+
+    def truth(labels: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(np.stack([table[tuple(row)] for row in labels.tolist()]))
+
+    without = AbInitioGrid(**{**small_grid.__dict__, "gradients": None})
+    result = evaluate(truth, without)
+    assert (result.n, result.rms, result.p99) == (int(rows.sum()), 0.0, 0.0)
+    assert result.gradients == {}
+
+
+def test_evaluation_counts_an_error_of_known_size(small_grid: AbInitioGrid) -> None:
+    table = {tuple(labels): flux for labels, flux in zip(small_grid.labels, small_grid.flux, strict=True)}
+
+    def shifted(labels: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(np.stack([table[tuple(row)] for row in labels.tolist()])) + 0.01
+
+    without = AbInitioGrid(**{**small_grid.__dict__, "gradients": None})
+    result = evaluate(shifted, without, whole=True)
+    assert result.n == len(small_grid)
+    np.testing.assert_allclose([result.rms, result.mae, result.p99, result.rms_core], 0.01, rtol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_file(small_grid: AbInitioGrid, tmp_path: Path) -> None:
+    compiling = CompileConfig(components=12, hidden=16, spectra=200, epochs=2, batch=50)
+    contents = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        training = Training(small_grid, config(steps=20), folder)
+        training.run()
+        build_model(
+            folder / "m.safetensors", "m", training.average, small_grid, config(steps=20), 20, compiling
+        )
+        contents.append((folder / "m.safetensors").read_bytes())
+    assert contents[0] == contents[1]
+    model = Emulator.from_file(tmp_path / "a/m.safetensors")
+    assert model.metadata["metrics"]["n"] == int(small_grid.is_validation.sum())
+
+
+def test_an_unknown_training_option_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"learning_rat": 0.1}')
+    with pytest.raises(InputError, match="learning_rat"):
+        TrainingConfig.from_file(path)

@@ -37,6 +37,9 @@ REFERENCE_SURVEY = "mock_hires"
 #: Spectra in a job: small, so that there are some jobs to watch.
 _CHUNK_SIZE = 64
 
+#: Processes that are worth their start for so few jobs.
+_MOST_PROCESSES = 4
+
 #: Time a worker gets to finish its job when it is told to stop [s].
 _GRACE = 60.0
 
@@ -217,8 +220,9 @@ def _publish(options: DemoOptions, script: Script) -> None:
 def _worker(log: Path, script: Script) -> Iterator[None]:
     """A worker and the dispatcher beside it, in processes of their own while the block lasts."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    # One thread a process: processes do not wait for each other, threads of one fit do.
-    words = ["worker", "--concurrency", str(get_settings().threads), "--threads", "1"]
+    words = ["worker"]
+    if get_settings().threads > _MOST_PROCESSES:
+        words += ["--concurrency", str(_MOST_PROCESSES)]
     script.show(*words, after=" &")
     with log.open("a", encoding="utf-8") as stream:
         process = subprocess.Popen(

@@ -253,9 +253,9 @@ def fit_spectra(
     flux: ArrayLike,
     ivar: ArrayLike,
     mask: ArrayLike | None = None,
-    *,
-    model: Model,
+    model: Model | None = None,
     device: str = "cpu",
+    *,
     options: FitOptions | None = None,
     keep_pixels: bool = False,
 ) -> FitResult:

@@ -13,6 +13,7 @@ the spectra of the two cameras are glued together, it may have a kink.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ def _knots(lower: float, upper: float, spacing: float, join: float) -> NDArray[n
     """Knots of a cubic spline on [lower, upper] that is continuous, and may have a kink, at `join`."""
     edges = [lower, join, upper] if lower + spacing < join < upper - spacing else [lower, upper]
     inner: list[float] = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         pieces = max(1, round((stop - start) / spacing))
         inner.extend(np.linspace(start, stop, pieces + 1)[1:-1])
         if stop != upper:

@@ -35,7 +35,8 @@ def folder(tmp_path: Path) -> Path:
 
 _PROGRAM = """
 if __name__ == "__main__":
-    import sys
+    import signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit none
     from phdl_catalog.database import ingest as module
     from phdl_catalog.database.session import connect
     from phdl_catalog.spectra import PixelStore

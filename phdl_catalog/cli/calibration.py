@@ -47,7 +47,10 @@ def calibrate(
     timeout: Annotated[float, typer.Option(help="Longest time to wait for a worker [s].")] = 600.0,
     json: JsonOption = False,
 ) -> None:
-    """Compute a calibration set from pairs and references; it is a draft until it is certified."""
+    """Compute a calibration set from pairs and references; it is a draft until it is certified.
+
+    A worker does it, if one is running; this process otherwise.
+    """
     from phdl_catalog.database.calibration_inputs import CalibratorCuts
     from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
     from phdl_catalog.database.session import connect
@@ -61,6 +64,12 @@ def calibrate(
         name=name,
     )
     engine = connect(pooled=False)
+    if not local and wait:
+        from phdl_catalog.services.calibration_request import a_worker_listens
+
+        if not a_worker_listens():
+            stderr.print("no worker is running: computing here", highlight=False)
+            local = True
     if local:
         with stderr.status("calibrating") as status:
             outcome = run_calibration(engine, request, status.update)

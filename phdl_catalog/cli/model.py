@@ -156,7 +156,7 @@ def _summary(model: Emulator, path: Path) -> dict[str, Any]:
         "file": str(path),
         "sha256": model.sha256,
         "labels": list(model.label_names),
-        "wavelength": [model.wavelength[0], model.wavelength[-1]],
+        "wavelength": [round(float(model.wavelength[end]), 2) for end in (0, -1)],
         "pixels": model.pixels.size,
         "resolution": model.resolution,
         "rms": metrics["rms"],

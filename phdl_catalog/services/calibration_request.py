@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
@@ -18,6 +19,9 @@ from phdl_catalog.database.calibration_run import (
 from phdl_catalog.errors import ServiceError
 from phdl_catalog.services.redis_server import broker_url, connect_broker
 
+if TYPE_CHECKING:
+    from celery import Celery
+
 #: Task of the workers, and its queue.
 CALIBRATION_TASK = "phdl.calibrate"
 CALIBRATION_QUEUE = "phdl.calibration"
@@ -25,6 +29,9 @@ CALIBRATION_QUEUE = "phdl.calibration"
 #: Time between two looks at the outcome [s], and until it is said that nobody has taken the request.
 _PAUSE = 0.5
 _PATIENCE = 10.0
+
+#: Within this time a worker answers a call [s].
+_ANSWER_TIME = 2.0
 
 
 def send_calibration(request: CalibrationRequest) -> CalibrationRequest:
@@ -40,10 +47,36 @@ def send_calibration(request: CalibrationRequest) -> CalibrationRequest:
     ServiceError
         If the broker does not answer.
     """
+    sent = replace(request, request_id=uuid.uuid4().hex)
+    app = _application()
+    with app.connection_for_write() as connection:
+        app.send_task(
+            CALIBRATION_TASK,
+            args=[sent.to_dict()],
+            queue=CALIBRATION_QUEUE,
+            connection=connection,
+            ignore_result=True,
+        )
+    return sent
+
+
+def a_worker_listens() -> bool:
+    """Whether any worker that takes calibrations answers a call.
+
+    Raises
+    ------
+    ServiceError
+        If the broker does not answer.
+    """
+    queues = _application().control.inspect(timeout=_ANSWER_TIME).active_queues() or {}
+    return any(queue["name"] == CALIBRATION_QUEUE for taken in queues.values() for queue in taken)
+
+
+def _application() -> Celery:
+    """A Celery application that sends, on a broker that answers."""
     import redis
     from celery import Celery
 
-    sent = replace(request, request_id=uuid.uuid4().hex)
     try:
         with connect_broker() as client:
             client.ping()
@@ -54,15 +87,7 @@ def send_calibration(request: CalibrationRequest) -> CalibrationRequest:
         ) from error
     app = Celery("phdl", broker=broker_url().replace("unix://", "redis+socket://", 1))
     app.conf.update(task_serializer="json", accept_content=["json"], result_backend=None)
-    with app.connection_for_write() as connection:
-        app.send_task(
-            CALIBRATION_TASK,
-            args=[sent.to_dict()],
-            queue=CALIBRATION_QUEUE,
-            connection=connection,
-            ignore_result=True,
-        )
-    return sent
+    return app
 
 
 def wait_for_calibration(

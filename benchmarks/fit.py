@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from phdl_catalog import load_model
 from phdl_catalog.cli.output import print_table
 from phdl_catalog.emulator import Emulator
-from phdl_catalog.fitting import FitFlag, FitResult, Fitter
+from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter
 from phdl_catalog.spectra.grid import SPEED_OF_LIGHT, SURVEY_GRID
 
 SNRS = (30.0, 50.0, 100.0)
@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
-    fitter = Fitter(model, device=options.device)
+    fitter = Fitter(model, FitOptions(velocity_floor=0.0), device=options.device)
     speed, quality = [], []
     for snr in SNRS:
         generator = np.random.default_rng(options.seed)

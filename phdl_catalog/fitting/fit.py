@@ -24,10 +24,15 @@ from phdl_catalog.fitting.starts import coarse_directions, make_templates
 from phdl_catalog.fitting.uncertainty import uncertainty
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
 from phdl_catalog.spectra.continuum import ContinuumBasis
-from phdl_catalog.spectra.grid import PIXEL_VELOCITY, PixelGrid
+from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT, PixelGrid
 
 #: Stars worked on together: enough to fill matrix products, few enough for the cache of a processor.
 _BATCH_SIZE = {"cpu": 32, "cuda": 1024}
+
+
+#: Templates are not the star: a pseudo-continuum as supple as that of the fit would imitate the differences,
+#: so the search for the velocity has knots so many times farther apart.
+_SEARCH_STIFFNESS = 2.0
 
 
 class Fitter:
@@ -57,7 +62,7 @@ class Fitter:
         templates = make_templates(model, self._forward)
         grid = self._forward.grid
         self._search = VelocitySearch(
-            grid, templates, choice.largest_velocity, choice.knot_spacing, choice.arm_join
+            grid, templates, choice.largest_velocity, _SEARCH_STIFFNESS * choice.knot_spacing, choice.arm_join
         )
         self._templates = templates
         self._objective = Objective(
@@ -173,6 +178,7 @@ class Fitter:
         shift = alignment.pixels.double() + point.parameters[:, -2]
         labels = forward.labels(point.parameters)
         rv = velocity_of_shift(shift)
+        from_photons = sigma.errors[:, -2] * PIXEL_VELOCITY * (1.0 + rv / SPEED_OF_LIGHT)
         n_used = observation.use.sum(dim=1)
         floor = self._objective.bands.spread(solution.weights.floor2).sqrt()
         part = FitResult.empty(forward.label_names, len(good))
@@ -183,7 +189,7 @@ class Fitter:
             (part.covariance, sigma.covariance[:, :n_labels, :n_labels] * scale[:, None] * scale),
             (part.information, sigma.information[:, :n_labels]),
             (part.rv, rv),
-            (part.e_rv, sigma.errors[:, -2] * PIXEL_VELOCITY * (1.0 + rv / 299792.458)),
+            (part.e_rv, torch.hypot(from_photons, torch.full_like(rv, self.options.velocity_floor))),
             (part.line_variance, point.parameters[:, -1]),
             (part.e_line_variance, sigma.errors[:, -1]),
             (part.error_floor, (floor * observation.use).sum(dim=1) / n_used.clamp_min(1.0)),

@@ -28,6 +28,9 @@ class FitOptions:
         bands of wavelength, so that chi2 is one; else the labels of bright stars follow the model's faults.
     largest_velocity : float
         Velocities searched, to either side [km/s].
+    velocity_floor : float
+        Scatter of the survey's wavelength calibration from visit to visit, added to the velocity's error
+        [km/s].  Repeats of 60 stars of DR8 scatter by 3.7 where photons explain 1.1.
     knot_spacing, arm_join : float
         Of the pseudo-continuum [Angstrom].
     outlier : float
@@ -50,6 +53,7 @@ class FitOptions:
     fit_line_width: bool = True
     fit_error_floor: bool = True
     largest_velocity: float = 1000.0
+    velocity_floor: float = 3.5
     knot_spacing: float = KNOT_SPACING
     arm_join: float = ARM_JOIN
     outlier: float = 4.0
@@ -64,8 +68,11 @@ class FitOptions:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise InputError(f"the option {name} of a fit must be positive, not {getattr(self, name)}")
-        if self.margin < 0:
-            raise InputError(f"the option margin of a fit must not be negative, not {self.margin}")
+        for name in ("margin", "velocity_floor"):
+            if getattr(self, name) < 0:
+                raise InputError(
+                    f"the option {name} of a fit must not be negative, not {getattr(self, name)}"
+                )
         if self.largest_velocity > 2000:
             raise InputError(
                 f"largest_velocity is {self.largest_velocity} km/s; stars of the Galaxy stay under 1000, "

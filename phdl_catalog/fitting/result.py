@@ -54,7 +54,8 @@ class FitResult:
     information : (N, L) float64
         Fraction of what is known of a label that comes from the data, 0 to 1.
     rv, e_rv : (N,) float64
-        Velocity c z and its error [km/s], in the frame of the wavelengths (LAMOST: heliocentric, vacuum).
+        Velocity c z and its error [km/s], in the frame of the wavelengths (LAMOST: heliocentric, vacuum);
+        the error includes the survey's wavelength calibration (`FitOptions.velocity_floor`).
     line_variance, e_line_variance : (N,) float64
         Variance of the line-spread function beyond the model's, and its error [square pixels of 1e-4 dex].
     error_floor : (N,) float64

@@ -31,20 +31,28 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the new model.")],
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", help="JSON file of training options; the rest keep their defaults."),
+        typer.Option("--config", help="JSON file of training options; others keep defaults."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for checkpoints and the model file; default PHDL_DATA_DIR/models."),
     ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="Model to begin with: an earlier version, on another grid.")
+    ] = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on a grid; started again after an interruption, it goes on from the last checkpoint."""
+    """Train a model on a grid; started again after an interruption, it goes on from the last checkpoint.
+
+    The model file, checkpoint, a JSON line for every validation and two figures go into the output folder.
+    """
     import torch
 
+    from phdl_catalog.emulator import load_model
     from phdl_catalog.emulator.building import build_model
     from phdl_catalog.emulator.config import TrainingConfig
+    from phdl_catalog.emulator.figures import plot_residuals, plot_training
     from phdl_catalog.emulator.grid import load_grid
     from phdl_catalog.emulator.training import Training
     from phdl_catalog.settings import get_settings
@@ -54,7 +62,8 @@ def train(
     folder = output or settings.models_dir
     config = TrainingConfig.from_file(config_file) if config_file else TrainingConfig()
     grid = load_grid(grid_file)
-    training = Training(grid, config, folder / f"{name}.training", device)
+    start = load_model(start_from).transformer if start_from else None
+    training = Training(grid, config, folder / f"{name}.training", device, start)
     with progress_bar() as progress:
         task = progress.add_task("interpolating the grid", total=config.steps)
 
@@ -80,6 +89,8 @@ def train(
             training.step,
             watch=lambda epoch, epochs: progress.update(task, completed=epoch, total=epochs),
         )
+    plot_training(training.directory / "training.jsonl", training.directory / "loss.png")
+    plot_residuals(training.average.cpu(), grid, training.directory / "residuals.png")
     path = folder / f"{name}.safetensors"
     if as_json:
         print_json({"model": name, "file": str(path), **header.metadata})

@@ -25,22 +25,22 @@ class TrainingConfig(BaseModel):
 
     network: NetworkConfig = NetworkConfig()
     interpolant: InterpolantConfig | None = InterpolantConfig()
-    steps: int = Field(default=20_000, ge=1, description="Optimiser steps.")
+    steps: int = Field(default=9_000, ge=1, description="Optimiser steps.")
     grid_batch: int = Field(default=16, ge=0)
-    interpolated_batch: int = Field(default=48, ge=0)
-    interpolated_gradients: int = Field(default=8, ge=0)
-    gradient_batch: int = Field(default=8, ge=0)
+    interpolated_batch: int = Field(default=32, ge=0)
+    interpolated_gradients: int = Field(default=4, ge=0)
+    gradient_batch: int = Field(default=4, ge=0)
     gradient_weight: float = Field(default=0.3, ge=0, description="Weight of the gradient term; 0: none.")
     gradient_warmup: float = Field(
         default=0.05, ge=0, lt=1, description="Share of the run over which the gradient term fades in."
     )
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
     warmup_steps: int = Field(default=300, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     averaging: float = Field(default=0.998, ge=0, lt=1, description="Decay of the weights' running mean.")
-    validate_every: int = Field(default=500, ge=1)
+    validate_every: int = Field(default=300, ge=1)
     patience: int = Field(
-        default=20,
+        default=30,
         ge=1,
         description="After half the run, stop when so many validations bring nothing better.",
     )

@@ -261,6 +261,11 @@ class Emulator(SpectrumModel):
             module.requires_grad_(False).eval().to(device)
         return cls(header, region, transformer, compiled, file_sha256(path), device)
 
+    @property
+    def transformer(self) -> TransformerModel:
+        """The network itself, to train it further."""
+        return self._transformer
+
     def flux(self, labels: Tensor) -> Tensor:
         result: Tensor = self._transformer(labels)
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -145,6 +146,31 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
 
 
+def _from_linear_regression(grid: AbInitioGrid, config: TrainingConfig) -> TransformerModel:
+    """A network whose linear path is fitted to the training split."""
+    labels = grid.labels[~grid.is_validation]
+    transform = LabelTransform.fitted(grid.label_names, labels)
+    network = SpectrumTransformer(len(grid.label_names), grid.pixels.size, config.network)
+    network.start_from_linear(
+        transform(torch.as_tensor(labels)), torch.as_tensor(grid.flux[~grid.is_validation])
+    )
+    return TransformerModel(transform, network)
+
+
+def _checked(start: TransformerModel, grid: AbInitioGrid, config: TrainingConfig) -> TransformerModel:
+    """`start`, if a run on `grid` with `config` may begin with it."""
+    if start.network.config != config.network:
+        raise ModelError(
+            f"the model to start from has the network {start.network.config}, the configuration asks for "
+            f"{config.network}: give it the same"
+        )
+    ours = (len(grid.label_names), grid.pixels.size)
+    theirs = (len(start.transform.mean), start.network.n_pixels)
+    if ours != theirs:
+        raise ModelError(f"the model to start from has (labels, pixels) {theirs}, the grid {ours}")
+    return start
+
+
 class Training:
     """One training run, resumable: weights, their running mean and the optimiser live in `directory`.
 
@@ -155,10 +181,23 @@ class Training:
     directory : Path
         Receives ``checkpoint.safetensors`` and ``training.jsonl`` (one JSON line a validation).
     device : str
+    start : TransformerModel, optional
+        An earlier model, for the same labels and pixels, to begin with instead of linear regression; its
+        label transform and the shape of its network are kept.
+
+    Raises
+    ------
+    ModelError
+        If the grid has no validation stars, or `start` does not fit the grid or the configuration.
     """
 
     def __init__(
-        self, grid: AbInitioGrid, config: TrainingConfig, directory: Path, device: str = "cpu"
+        self,
+        grid: AbInitioGrid,
+        config: TrainingConfig,
+        directory: Path,
+        device: str = "cpu",
+        start: TransformerModel | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.grid, self.config, self.directory = grid, config, directory
@@ -166,18 +205,9 @@ class Training:
         training = ~grid.is_validation
         if not training.any() or not grid.is_validation.any():
             raise ModelError("the grid needs both training and validation stars (the data set 'split')")
-        transform = LabelTransform.fitted(grid.label_names, grid.labels[training])
-        network = SpectrumTransformer(len(grid.label_names), grid.pixels.size, config.network)
-        network.start_from_linear(
-            transform(torch.as_tensor(grid.labels[training])), torch.as_tensor(grid.flux[training])
-        )
-        self.model = TransformerModel(transform, network).to(self.device)
-        self.average = TransformerModel(
-            LabelTransform.fitted(grid.label_names, grid.labels[training]),
-            SpectrumTransformer(len(grid.label_names), grid.pixels.size, config.network),
-        ).to(self.device)
-        self.average.load_state_dict(self.model.state_dict())
-        self.average.requires_grad_(False)
+        model = _from_linear_regression(grid, config) if start is None else _checked(start, grid, config)
+        self.model = copy.deepcopy(model).requires_grad_(True).to(self.device)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
         plain = [p for p in self.model.parameters() if p.ndim < 2]
         self.optimiser = torch.optim.AdamW(

@@ -11,6 +11,7 @@ from phdl_catalog.emulator.building import build_model
 from phdl_catalog.emulator.compiled import CompileConfig
 from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import evaluate
+from phdl_catalog.emulator.figures import plot_residuals, plot_training
 from phdl_catalog.emulator.grid import AbInitioGrid
 from phdl_catalog.emulator.interpolant import GridInterpolant, InterpolantConfig
 from phdl_catalog.emulator.losses import derivative, gradient_term
@@ -70,6 +71,27 @@ def test_a_checkpoint_of_another_configuration_is_not_continued(
     Training(small_grid, config(steps=20), tmp_path).run()
     with pytest.raises(ModelError, match="another configuration or grid"):
         Training(small_grid, config(steps=40), tmp_path).run()
+
+
+def test_a_warm_start_begins_where_the_earlier_model_ended(small_grid: AbInitioGrid, tmp_path: Path) -> None:
+    earlier = Training(small_grid, config(), tmp_path / "earlier")
+    reached = earlier.run().rms
+    cold = Training(small_grid, config(steps=1), tmp_path / "cold").run().rms
+    warm = Training(small_grid, config(steps=1), tmp_path / "warm", start=earlier.average).run().rms
+    assert warm == pytest.approx(reached, rel=0.1)
+    assert warm < cold
+    other = NetworkConfig(patch=32, width=32, depth=1, heads=2, label_features=16)
+    with pytest.raises(ModelError, match="give it the same"):
+        Training(small_grid, config(network=other), tmp_path / "other", start=earlier.average)
+
+
+def test_figures_of_a_run_are_written(small_grid: AbInitioGrid, tmp_path: Path) -> None:
+    training = Training(small_grid, config(steps=40), tmp_path)
+    training.run()
+    plot_training(tmp_path / "training.jsonl", tmp_path / "loss.png")
+    plot_residuals(training.average, small_grid, tmp_path / "residuals.png")
+    for name in ("loss.png", "residuals.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_training_improves_on_linear_regression(small_grid: AbInitioGrid, tmp_path: Path) -> None:

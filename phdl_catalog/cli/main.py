@@ -35,6 +35,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "explain",
     "sql",
     "worker",
+    "serve",
     "demo",
 )
 

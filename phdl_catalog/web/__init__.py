@@ -1,1 +1,1 @@
-"""Pages and the TAP service."""
+"""Pages about the state of the system; the TAP service will stand beside them."""

@@ -61,7 +61,7 @@ def test_continuous_integration_runs_the_test_suite_and_nothing_else(pytestconfi
 def test_the_compose_file_is_one_that_the_tool_accepts(pytestconfig: pytest.Config, tmp_path: Path) -> None:
     passwords = tmp_path / "env"
     passwords.write_text("PHDL_DATABASE_PASSWORD=a\nPHDL_BROKER_PASSWORD=b\n")
-    profiles = ["--profile", "cpu", "--profile", "gpu"]
+    profiles = ["--profile", "cpu", "--profile", "gpu", "--profile", "web"]
     done = subprocess.run(
         ["docker-compose", "--env-file", str(passwords), *profiles, "config", "-q"],
         cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False,

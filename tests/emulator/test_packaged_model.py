@@ -177,7 +177,10 @@ def test_the_stated_error_is_found_again_on_the_grid(model: Emulator, shared_dat
     """What the model file claims can be measured again with the grid it was trained on."""
     from phdl_catalog.emulator.evaluation import evaluate
 
-    grid = load_grid(shared_data / "grid" / model.metadata["grid"]["file"])
+    path = shared_data / "grid" / model.metadata["grid"]["file"]
+    if not path.exists():
+        pytest.skip(f"{path.name}, on which the packaged model was trained, is not there")
+    grid = load_grid(path)
     found = evaluate(model.flux, grid)
     stated = model.metadata["metrics"]
     assert found.rms == pytest.approx(stated["rms"], rel=1e-3)

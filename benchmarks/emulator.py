@@ -1,0 +1,208 @@
+"""The emulator beside what one would pick instead: same training spectra, validation stars and time.
+
+Columns: linear and quadratic regression on labels; a network in the way of The Payne (two hidden layers of
+300, min-max scaled labels, one network for all pixels); the transformer without and with the gradient term;
+and the recipe of the packaged model, which adds draws of the interpolant.
+
+    python benchmarks/emulator.py --grid grid.h5 --minutes 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from phdl_catalog.cli.output import print_table
+from phdl_catalog.emulator.config import TrainingConfig
+from phdl_catalog.emulator.evaluation import Evaluation, evaluate
+from phdl_catalog.emulator.grid import AbInitioGrid, load_grid
+from phdl_catalog.emulator.training import Training, TrainingProgress
+from phdl_catalog.emulator.transforms import LabelTransform
+
+#: Weakest ab initio derivative that counts, per dex, per km/s or per 100 K.
+WEAKEST = 0.002
+
+
+@dataclass(frozen=True)
+class Column:
+    """One emulator: what it achieved, how long its training took, how fast it predicts."""
+
+    name: str
+    result: Evaluation
+    training_s: float
+    spectra_per_second: float
+
+
+def speed(flux_of: Callable[[Tensor], Tensor], labels: Tensor) -> float:
+    """Spectra a second, in batches of 128, best of three."""
+    batch = labels[torch.arange(128) % len(labels)]
+    times = []
+    with torch.no_grad():
+        for _ in range(4):
+            start = time.perf_counter()
+            flux_of(batch)
+            times.append(time.perf_counter() - start)
+    return 128 / min(times[1:])
+
+
+def column(name: str, grid: AbInitioGrid, flux_of: Callable[[Tensor], Tensor], training_s: float) -> Column:
+    return Column(name, evaluate(flux_of, grid), training_s, speed(flux_of, torch.as_tensor(grid.labels)))
+
+
+def regression(grid: AbInitioGrid, quadratic: bool, ridge: float = 1.0) -> Column:
+    """Ridge regression of flux on the transformed labels, and on their products."""
+    start = time.perf_counter()
+    rows = ~grid.is_validation
+    transform = LabelTransform.fitted(grid.label_names, grid.labels[rows])
+    first, second = torch.triu_indices(len(grid.label_names), len(grid.label_names))
+
+    def design(labels: Tensor) -> Tensor:
+        x = transform(labels.double())
+        return torch.cat([x, x[:, first] * x[:, second]], dim=1) if quadratic else x
+
+    a = design(torch.as_tensor(grid.labels[rows]))
+    y = torch.as_tensor(grid.flux[rows]).double()
+    centre, mean = a.mean(dim=0), y.mean(dim=0)
+    a = a - centre
+    normal = a.T @ a + ridge * torch.eye(a.shape[1], dtype=a.dtype)
+    slope = torch.linalg.solve(normal, a.T @ (y - mean))
+    took = time.perf_counter() - start
+    return column(
+        "quadratic" if quadratic else "linear",
+        grid,
+        lambda labels: ((design(labels) - centre) @ slope + mean).float(),
+        took,
+    )
+
+
+class Payne(nn.Module):
+    """Labels scaled to -0.5 .. 0.5, two hidden layers of 300, all pixels (Ting et al. 2019, sect. 3.1)."""
+
+    def __init__(self, labels: Tensor, n_pixels: int) -> None:
+        super().__init__()
+        self.register_buffer("lower", labels.min(dim=0).values)
+        self.register_buffer("width", labels.max(dim=0).values - labels.min(dim=0).values)
+        self.layers = nn.Sequential(
+            nn.Linear(labels.shape[1], 300), nn.LeakyReLU(), nn.Linear(300, 300), nn.LeakyReLU(),
+            nn.Linear(300, n_pixels),
+        )  # fmt: skip
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return self.layers(((labels.double() - self.lower) / self.width - 0.5).float())
+
+
+def payne(grid: AbInitioGrid, seconds: float) -> Column:
+    """Train The Payne's network, with early stopping on the validation split."""
+    torch.manual_seed(0)
+    rows = ~grid.is_validation
+    labels, flux = torch.as_tensor(grid.labels[rows]), torch.as_tensor(grid.flux[rows])
+    network = Payne(labels, grid.pixels.size)
+    optimiser = torch.optim.RAdam(network.parameters(), lr=1e-3)
+    generator = np.random.default_rng(0)
+    start, step, best, state = time.perf_counter(), 0, float("inf"), network.state_dict()
+    while (passed := time.perf_counter() - start) < seconds:
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * (1.0 - passed / seconds)
+        batch = torch.as_tensor(generator.integers(len(labels), size=128))
+        loss = (network(labels[batch]) - flux[batch]).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step += 1
+        if step % 500 == 0:
+            rms = evaluate(network, AbInitioGrid(**{**grid.__dict__, "gradients": None})).rms
+            if rms < best:
+                best, state = rms, {key: value.clone() for key, value in network.state_dict().items()}
+    network.load_state_dict(state)
+    return column("The Payne", grid, network, seconds)
+
+
+def transformer(name: str, grid: AbInitioGrid, config: TrainingConfig, seconds: float) -> Column:
+    """Train the transformer for as many steps as fit into the time."""
+    seen: list[TrainingProgress] = []
+    with tempfile.TemporaryDirectory() as folder:
+        trial = config.model_copy(update={"steps": 20, "validate_every": 20, "interpolant": None})
+        Training(grid, trial, Path(folder) / "trial").run(seen.append)
+        steps = max(100, int(seconds / (seen[0].elapsed_s / 20)))
+        final = config.model_copy(update={"steps": steps, "validate_every": max(50, steps // 10)})
+        training = Training(grid, final, Path(folder) / "run")
+        start = time.perf_counter()
+        training.run()
+        took = time.perf_counter() - start
+    return column(name, grid, training.average, took)
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--grid", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=3.0, help="training time of each network")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    grid = load_grid(options.grid)
+    seconds = 60.0 * options.minutes
+    plain = TrainingConfig(interpolant=None, grid_batch=48)
+    columns = [
+        regression(grid, quadratic=False),
+        regression(grid, quadratic=True),
+        payne(grid, seconds),
+        transformer("no gradients", grid, plain.model_copy(update={"gradient_weight": 0.0}), seconds),
+        transformer("gradients", grid, plain, seconds),
+        transformer("and interpolant", grid, TrainingConfig(), seconds),
+    ]
+    strong = [label for label, quality in columns[0].result.gradients.items() if quality.rms > WEAKEST]
+
+    def mean_error(one: Column) -> float:
+        return float(np.mean([one.result.gradients[label].relative_error for label in strong]))
+
+    def well_correlated(one: Column) -> str:
+        good = sum(one.result.gradients[label].correlation >= 0.95 for label in strong)
+        return f"{good} of {len(strong)}"
+
+    rows: list[tuple[str, Callable[[Column], str]]] = [
+        ("rms, all", lambda c: f"{c.result.rms:.5f}"),
+        ("rms, core", lambda c: f"{c.result.rms_core:.5f}"),
+        ("mean absolute", lambda c: f"{c.result.mae:.5f}"),
+        ("99th percentile", lambda c: f"{c.result.p99:.5f}"),
+        ("mean relative gradient error", lambda c: f"{mean_error(c):.3f}"),
+        ("gradients correlated to 0.95", well_correlated),
+        ("training [s]", lambda c: f"{c.training_s:.0f}"),
+        ("spectra/s", lambda c: f"{c.spectra_per_second:,.0f}"),
+    ]
+    names = [one.name for one in columns]
+    print_table(
+        f"{columns[0].result.n} validation spectra ({columns[0].result.n_core} core); "
+        f"trained on {int((~grid.is_validation).sum())}, {options.minutes:g} minutes each, "
+        f"{options.threads} threads",
+        ("", *names),
+        [(title, *(show(one) for one in columns)) for title, show in rows],
+    )
+    print_table(
+        "gradients: correlation / relative error",
+        ("label", "rms", *names),
+        [
+            (
+                label,
+                f"{columns[0].result.gradients[label].rms:.5f}",
+                *(
+                    f"{c.result.gradients[label].correlation:.3f} / "
+                    f"{c.result.gradients[label].relative_error:.2f}"
+                    for c in columns
+                ),
+            )
+            for label in columns[0].result.gradients
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,9 @@ from phdl_catalog.errors import InputError
 
 
 class TrainingConfig(BaseModel):
-    """Hyperparameters of a training run; the defaults made the packaged model.
+    """Hyperparameters of a training run; the defaults are those of the packaged model.
+
+    Its run was stopped by hand before the last step (``trained_steps`` in its metadata).
 
     One step takes `grid_batch` spectra of the grid and `interpolated_batch` draws of the interpolant, and for
     the gradient term `interpolated_gradients` derivatives of the interpolant along random labels and

@@ -2,12 +2,19 @@
 
 A *model* says which labels it has, and in what order; this table says what each name means.  Bounds are those
 of physics and of the fit, not of a grid: a grid's own range comes with the model.
+
+A grid may have labels that this table lacks (vsini, a helium fraction, ...): its file then *declares* them,
+with unit, bounds and description, and the declaration travels with the grid into the model's metadata.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import cache
+from typing import Any
 
 from phdl_catalog.errors import InputError
 
@@ -45,6 +52,10 @@ class Label:
     why: str
     symbol: str
     decimals: int
+
+    def as_declaration(self) -> dict[str, Any]:
+        """What `declare_label` takes to make this label, its name apart; plain JSON."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
 #: Chemical symbols that may stand in a label ``<x>_fe``, with the element's name.
@@ -106,9 +117,87 @@ def get_label(name: str) -> Label:
     try:
         return LABELS[name]
     except KeyError:
-        guess = _ALIASES.get(name.lower())
-        hint = f"use '{guess}' instead" if guess else f"known labels: {', '.join(LABELS)}"
-        raise InputError(f"there is no label '{name}': {hint}") from None
+        raise InputError(f"there is no label '{name}': {_hint(name)}") from None
+
+
+def _hint(name: str) -> str:
+    if guess := _ALIASES.get(name.lower()):
+        return f"use '{guess}' instead"
+    element = name.lower().removesuffix("_h")
+    if element.capitalize() in ELEMENTS and element != name.lower():
+        return f"abundances are relative to iron: give '{element}_fe' = {name} - fe_h"
+    return f"known labels: {', '.join(LABELS)}; a grid may declare others"
+
+
+#: A label's name becomes a column's name, so it is one that SQL needs not quote.
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def declare_label(name: str, declaration: Mapping[str, Any]) -> Label:
+    """A label that the vocabulary lacks, as the file of a grid describes it.
+
+    Parameters
+    ----------
+    name : str
+        Small letters, digits and underscores; not a name of the vocabulary, nor a wrong spelling of one.
+    declaration : mapping
+        ``unit``, ``lower``, ``upper``, ``description`` and, if wanted, the other fields of `Label`.
+
+    Raises
+    ------
+    InputError
+        If something is missing, unknown or senseless; the message names the label.
+    """
+    where = f"the declaration of the label '{name}'"
+    if name in LABELS:
+        raise InputError(f"{where} is not needed: the vocabulary has it; leave the declaration out")
+    if guess := _ALIASES.get(name.lower()):
+        raise InputError(f"{where} is not needed: call the label '{guess}', which the vocabulary has")
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{where}: a name has small letters, digits and underscores, at most 40")
+    required = ("unit", "lower", "upper", "description")
+    if missing := [key for key in required if key not in declaration]:
+        raise InputError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(required)}")
+    known = {field.name for field in fields(Label)} - {"name"}
+    if unknown := sorted(set(declaration) - known):
+        raise InputError(
+            f"{where} has the unknown entry {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
+    try:
+        lower, upper = float(declaration["lower"]), float(declaration["upper"])
+        decimals = int(declaration.get("decimals", 2))
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: lower, upper and decimals must be numbers") from None
+    if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
+        raise InputError(f"{where}: lower must be below upper and both finite, not {lower:g} and {upper:g}")
+    return Label(
+        name=name,
+        unit=str(declaration["unit"]),
+        ucd=str(declaration.get("ucd", "")),
+        description=str(declaration["description"]),
+        lower=lower,
+        upper=upper,
+        why=str(declaration.get("why", "declared with the grid")),
+        symbol=str(declaration.get("symbol", name)),
+        decimals=decimals,
+    )
+
+
+def declared_labels(declarations: Mapping[str, Mapping[str, Any]]) -> tuple[Label, ...]:
+    """The labels of a table of declarations: name to what `declare_label` takes."""
+    return tuple(declare_label(name, declaration) for name, declaration in declarations.items())
+
+
+def describe_labels(names: Iterable[str], declared: Iterable[Label] = ()) -> tuple[Label, ...]:
+    """What each name means, from the vocabulary and from labels declared beside it.
+
+    Raises
+    ------
+    InputError
+        If a name is in neither; the message says how to declare it.
+    """
+    extra = {label.name: label for label in declared}
+    return tuple(extra[name] if name in extra else get_label(name) for name in names)
 
 
 @cache

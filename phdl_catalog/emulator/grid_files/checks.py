@@ -31,7 +31,10 @@ def check_names(findings: Findings, names: Sequence[str], declared: Sequence[Lab
     twice = sorted({name for name in names if list(names).count(name) > 1})
     findings.require(not twice, f"label_names has {', '.join(twice)} twice")
     missing = [name for name in REQUIRED_LABELS if name not in names]
-    findings.require(not missing, f"the label {', '.join(missing)} is missing from label_names")
+    findings.require(
+        not missing or len(definitions) < len(names),
+        f"the label {', '.join(missing)} is missing from label_names",
+    )
     unused = [label.name for label in declared if label.name not in names]
     findings.require(
         not unused, f"label_definitions declares {', '.join(unused)}, which label_names does not have"
@@ -189,12 +192,13 @@ class FluxCheck:
         self._rows: dict[str, list[int]] = {"not finite": [], "outside": [], "empty": []}
         self._lowest, self._highest = np.inf, -np.inf
 
-    def add(self, start: int, flux: NDArray[np.floating]) -> None:
-        """Look at rows `start` and following: flux (n, W)."""
-        finite = np.isfinite(flux).all(axis=1)
-        lowest, highest = flux[finite].min(axis=1, initial=np.inf), flux[finite].max(axis=1, initial=-np.inf)
-        numbers = start + np.flatnonzero(finite)
+    def add(self, start: int, stored: NDArray[np.number], scale: float = 1.0) -> None:
+        """Look at rows `start` and following: (n, W), flux over continuum is `stored` times `scale`."""
+        # A row that is not finite somewhere has such a smallest or largest value.
+        lowest, highest = stored.min(axis=1) * scale, stored.max(axis=1) * scale
+        finite = np.isfinite(lowest) & np.isfinite(highest)
         self._rows["not finite"] += (start + np.flatnonzero(~finite)).tolist()
+        numbers, lowest, highest = start + np.flatnonzero(finite), lowest[finite], highest[finite]
         self._rows["outside"] += numbers[(lowest < FLUX_RANGE[0]) | (highest > FLUX_RANGE[1])].tolist()
         self._rows["empty"] += numbers[highest < LOWEST_MAXIMUM].tolist()
         self._lowest = min(self._lowest, float(lowest.min(initial=np.inf)))

@@ -228,7 +228,9 @@ class _Reader:
             return None
         if wavelength is None or resolution is None or star is None or split is None or scale is None:
             return None
-        attributes = {key: str(self._file.attrs[key]) for key in self._file.attrs if key[:6] != "label_"}
+        attributes = {
+            key: str(self._file.attrs[key]) for key in self._file.attrs if not key.startswith("label_")
+        }
         return GridContents(
             definitions, declared, wavelength, resolution, labels, star, split, scale, gradients, attributes
         )

@@ -4,8 +4,8 @@ In log10 wavelength a constant resolving power R is a Gaussian of constant width
 turns R_in into R_out has the variance of the difference.  Source and target may be sampled in any way.  Where
 the source is sampled more finely than that kernel, the convolution is a sum over source pixels: exact to 1e-5
 of a line's depth.  Where it is not (R_out is not far below R_in), the source is interpolated by polynomials
-and the kernel integrated by Gauss and Hermite's rule: what is then lost, 2 % of the depth of an unresolved line
-at 2.2 pixels a resolution element and 0.01 % at five, is what the sampling of the source does not hold.
+and the kernel integrated by Gauss and Hermite's rule: what is then lost, 2 % of the depth of an unresolved
+line at 2.2 pixels a resolution element and 0.01 % at five, is what the sampling of the source does not hold.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from phdl_catalog.emulator.grid_files.findings import Findings, first_of
 from phdl_catalog.emulator.grid_files.format import FLUX_RANGE, LOWEST_MAXIMUM, REQUIRED_LABELS
+from phdl_catalog.emulator.grid_files.units import unit_change
 from phdl_catalog.errors import InputError
 from phdl_catalog.labels import Label, describe_labels
 from phdl_catalog.spectra.grid import PixelGrid
@@ -40,6 +41,24 @@ def check_names(findings: Findings, names: Sequence[str], declared: Sequence[Lab
         not unused, f"label_definitions declares {', '.join(unused)}, which label_names does not have"
     )
     return tuple(definitions)
+
+
+def check_units(findings: Findings, units: Sequence[str], definitions: Sequence[Label]) -> None:
+    """Units that a file states, label by label, must be those of the labels."""
+    if not findings.require(
+        len(units) == len(definitions),
+        f"label_units has {len(units)} entries, label_names {len(definitions)}",
+    ):
+        return
+    for unit, label in zip(units, definitions, strict=True):
+        try:
+            same = unit_change(label, unit) == (1.0, 0.0)
+        except InputError as error:
+            findings.remarks.append(f"label_units: {error}")
+            continue
+        findings.require(
+            same, f"label_units: {label.name} is in '{unit}', but must be in '{label.unit}': convert it"
+        )
 
 
 def check_wavelength(
@@ -117,6 +136,22 @@ def check_families(findings: Findings, star: NDArray[np.int64], is_validation: N
         findings.remarks.append("no spectrum is for validation: a model can be measured on it, not trained")
     elif is_validation.all():
         findings.remarks.append("every spectrum is for validation: no model can be trained on it")
+
+
+def check_reference_families(
+    findings: Findings,
+    reference: NDArray[np.int64],
+    reference_split: NDArray[np.bool_],
+    star: NDArray[np.int64],
+    is_validation: NDArray[np.bool_],
+) -> None:
+    """A reference star whose family is in the grid is on the side of its family."""
+    across = np.intersect1d(reference[reference_split], star[~is_validation]).tolist()
+    across += np.intersect1d(reference[~reference_split], star[is_validation]).tolist()
+    findings.require(
+        not across,
+        f"gradients/split disagrees with split for {first_of(across, 'star')}: give a family one side",
+    )
 
 
 def check_duplicates(

@@ -223,7 +223,7 @@ class _Reader:
             checks.check_duplicates(findings, labels, split, strict=False)
         gradients = None
         if known and "gradients" in self._file and wavelength is not None:
-            gradients = self._gradients(definitions, labels, wavelength.size)
+            gradients = self._gradients(definitions, labels, wavelength.size, star, split)
         if findings.problems:
             return None
         if wavelength is None or resolution is None or star is None or split is None or scale is None:
@@ -251,10 +251,19 @@ class _Reader:
                 )
             except InputError as error:
                 self._findings.require(False, str(error))
-        return names, declared, checks.check_names(self._findings, names, declared)
+        definitions = checks.check_names(self._findings, names, declared)
+        if "label_units" in attrs and len(definitions) == len(names):
+            units = tuple(self._text(unit) for unit in np.atleast_1d(attrs["label_units"]))
+            checks.check_units(self._findings, units, definitions)
+        return names, declared, definitions
 
     def _gradients(
-        self, definitions: tuple[Label, ...], grid_labels: NDArray[np.float64], n_pixels: int
+        self,
+        definitions: tuple[Label, ...],
+        grid_labels: NDArray[np.float64],
+        n_pixels: int,
+        grid_star: NDArray[np.int64] | None,
+        grid_split: NDArray[np.bool_] | None,
     ) -> GradientContents | None:
         findings, n_labels = self._findings, len(definitions)
         group = self._file["gradients"]
@@ -290,6 +299,9 @@ class _Reader:
                 np.isfinite(scale) and scale > 0, f"teff_scale must be positive (1 or 100), not {scale:g}"
             )
         split = self._split("gradients/split", size)
+        own_star = self._row_numbers("gradients/star", size) if "gradients/star" in self._file else None
+        if own_star is not None and split is not None and grid_star is not None and grid_split is not None:
+            checks.check_reference_families(findings, own_star, split, grid_star, grid_split)
         if labels.shape == (size, n_labels):
             checks.check_label_values(findings, "gradients/labels", labels, definitions)
         if not fits or size == 0 or step is None or scale is None or split is None:

@@ -228,7 +228,7 @@ class GridSource:
         if separate:
             return separate
         raise GridError(
-            f"the labels of {self.name} have no names: give --label-names teff,logg,fe_h,..., or labels.names "
+            f"the labels of {self.name} have no names: give --label-names teff,logg,fe_h or labels.names "
             "in the mapping, in the order of the columns"
         )
 

@@ -119,7 +119,7 @@ class GridFile:
             flux = group["flux"][star].astype(np.float64)
             self._gradient_flux_check.add(star, flux[None])
             gradient = group["gradient"][star].astype(np.float64) / gradients.unit[:, None]
-            check.add(star, flux, gradient)
+            check.add(star, gradient)
             yield flux, gradient
 
     def close_checks(self) -> tuple[str, ...]:
@@ -200,13 +200,17 @@ class _Reader:
         )
         labels = self._array("labels")
         known = len(definitions) == len(names)
-        if labels is not None and not findings.require(
-            labels.ndim == 2 and labels.shape[1] == len(names) and len(labels) > 0,
-            f"labels has shape {labels.shape}, expected (N, {len(names)}) with N > 0: one column for each of "
-            "label_names",
+        if (
+            labels is not None
+            and names
+            and not findings.require(
+                labels.ndim == 2 and labels.shape[1] == len(names) and len(labels) > 0,
+                f"labels has shape {labels.shape}, expected (N, {len(names)}) with N > 0: a column for each of "
+                "label_names",
+            )
         ):
             labels = None
-        if labels is None:
+        if labels is None or not names:
             return None
         if known and checks.check_label_values(findings, "labels", labels, definitions):
             checks.check_constant_labels(findings, labels, definitions, strict=False)

@@ -193,7 +193,7 @@ class GridWriter:
         change = self._shaped(gradient, "gradient", wanted)
         check = checks.GradientCheck(self._definitions, self._step)
         for row in range(len(values)):
-            check.add(row, spectra[row], change[row])
+            check.add(row, change[row])
         findings = Findings(self.path.name)
         check.report(findings)
         findings.raise_problems()

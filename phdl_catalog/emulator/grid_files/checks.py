@@ -105,12 +105,18 @@ def check_wavelength(
 
 
 def check_label_values(
-    findings: Findings, what: str, labels: NDArray[np.float64], definitions: Sequence[Label]
+    findings: Findings,
+    what: str,
+    labels: NDArray[np.float64],
+    definitions: Sequence[Label],
+    start: int = 0,
 ) -> bool:
-    """Labels (N, L): finite and inside physical bounds.  Returns whether they are."""
+    """Labels (N, L), rows `start` and following: finite, inside physical bounds.  Returns whether they are."""
     finite = np.isfinite(labels)
     bad = np.flatnonzero(~finite.all(axis=1))
-    good = findings.require(not bad.size, f"{what} holds values that are not finite ({first_of(bad)})")
+    good = findings.require(
+        not bad.size, f"{what} holds values that are not finite ({first_of(start + bad)})"
+    )
     for column, label in zip(labels.T, definitions, strict=True):
         margin = 1e-6 * (label.upper - label.lower)
         with np.errstate(invalid="ignore"):
@@ -119,7 +125,7 @@ def check_label_values(
             not outside.size,
             f"{what}: {label.name} must lie between {label.lower:g} and {label.upper:g} {label.unit} "
             f"({label.why}), but is {', '.join(f'{value:g}' for value in column[outside[:3]])} in "
-            f"{first_of(outside)}",
+            f"{first_of(start + outside)}",
         )
     return good
 

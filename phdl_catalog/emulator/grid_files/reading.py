@@ -205,8 +205,8 @@ class _Reader:
             and names
             and not findings.require(
                 labels.ndim == 2 and labels.shape[1] == len(names) and len(labels) > 0,
-                f"labels has shape {labels.shape}, expected (N, {len(names)}) with N > 0: a column for each of "
-                "label_names",
+                f"labels has shape {labels.shape}, expected (N, {len(names)}) with N > 0: a column for each "
+                "of label_names",
             )
         ):
             labels = None

@@ -154,7 +154,7 @@ class GridWriter:
         GridError
             If values are not finite or out of bounds; nothing of this call was kept.
         """
-        values, spectra = self._checked(labels, flux, "labels", "flux")
+        values, spectra = self._checked(labels, flux, "labels", "flux", len(self._rows))
         self._rows.add(values, star, is_validation)
         data = self._file["flux"]
         data.resize(len(self._rows), axis=0)
@@ -188,12 +188,14 @@ class GridWriter:
         """
         if self._step is None:
             raise InputError("gradients need the steps of their differences: give GridWriter step=(L,)")
-        values, spectra = self._checked(labels, flux, "gradients/labels", "gradients/flux")
+        values, spectra = self._checked(
+            labels, flux, "gradients/labels", "gradients/flux", len(self._gradient_rows)
+        )
         wanted = (len(values), len(self.label_names), self.wavelength.size)
         change = self._shaped(gradient, "gradient", wanted)
         check = checks.GradientCheck(self._definitions, self._step)
         for row in range(len(values)):
-            check.add(row, change[row])
+            check.add(len(self._gradient_rows) + row, change[row])
         findings = Findings(self.path.name)
         check.report(findings)
         findings.raise_problems()
@@ -298,7 +300,7 @@ class GridWriter:
         )
 
     def _checked(
-        self, labels: ArrayLike, flux: ArrayLike, labels_name: str, flux_name: str
+        self, labels: ArrayLike, flux: ArrayLike, labels_name: str, flux_name: str, start: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         values = np.asarray(labels, dtype=np.float64)
         width = len(self.label_names)
@@ -306,9 +308,9 @@ class GridWriter:
             raise InputError(f"{labels_name} has shape {values.shape}, expected (n, {width}) with n > 0")
         spectra = self._shaped(flux, flux_name, (len(values), self.wavelength.size))
         findings = Findings(self.path.name)
-        checks.check_label_values(findings, labels_name, values, self._definitions)
+        checks.check_label_values(findings, labels_name, values, self._definitions, start)
         check = checks.FluxCheck(flux_name)
-        check.add(0, spectra)
+        check.add(start, spectra)
         check.report(findings)
         findings.raise_problems()
         return values, spectra

@@ -111,7 +111,7 @@ def check_label_values(
     definitions: Sequence[Label],
     start: int = 0,
 ) -> bool:
-    """Labels (N, L), rows `start` and following: finite, inside physical bounds.  Returns whether they are."""
+    """Labels (N, L), rows `start` and following: finite, inside physical bounds.  Returns if they are."""
     finite = np.isfinite(labels)
     bad = np.flatnonzero(~finite.all(axis=1))
     good = findings.require(

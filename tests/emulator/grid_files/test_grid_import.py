@@ -255,7 +255,7 @@ def test_a_label_beyond_the_vocabulary_is_declared_in_the_mapping(tmp_path: Path
     assert [label.name for label in grid.declared] == ["vsini"]
     again = imported(tmp_path / "again.h5", tmp_path / "g.h5", mapping={})
     assert again.declared == grid.declared
-    with pytest.raises(InputError, match="there is no label 'vsini'.*a grid may declare others"):
+    with pytest.raises(InputError, match=r"there is no label 'vsini'.*a grid may declare others"):
         imported(tmp_path / "h.h5", tmp_path / "a.npz", mapping=changed(labels={"names": names}))
 
 

@@ -43,7 +43,7 @@ def linear(pixels_per_element: float) -> Floats:
     return np.arange(10**3.60, 10**3.64, 10**3.60 * np.log(10) * ELEMENT / pixels_per_element)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     resolution=st.floats(300.0, 3000.0),
     sampling=st.floats(2.3, 12.0),
@@ -68,7 +68,7 @@ def test_a_gaussian_line_becomes_the_one_whose_width_is_the_sum_in_squares(
     np.testing.assert_allclose(found, truth, atol=3e-4 * peak)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(resolution=st.floats(300.0, 4990.0), sampling=st.floats(2.3, 12.0), centre=st.floats(3.619, 3.621))
 @example(1800.0, 2.17, 3.62)
 @example(4990.0, 2.3, 3.62)

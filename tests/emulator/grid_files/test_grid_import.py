@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -310,6 +312,15 @@ def test_a_mapping_with_a_mistake_names_the_key(tmp_path: Path, text: str, messa
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         GridMapping.from_file(path)
+
+
+def test_the_mappings_that_the_documents_show_are_mappings(pytestconfig: pytest.Config) -> None:
+    documents = pytestconfig.rootpath / "docs"
+    pages = [documents / "reference" / "grid-format.md", documents / "howto" / "bring-your-own-grid.md"]
+    shown = [text for page in pages for text in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)]
+    mappings = [GridMapping.model_validate(tomllib.loads(text)) for text in shown]
+    assert len(mappings) == 4
+    assert [label.name for mapping in mappings for label in mapping.declared()] == ["vsini"]
 
 
 def test_a_mapping_may_be_json(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from phdl_catalog.emulator.building import build_model
 from phdl_catalog.emulator.compiled import CompileConfig
 from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.grid import load_grid
-from phdl_catalog.emulator.interpolant import InterpolantConfig
 from phdl_catalog.emulator.model import Emulator
 from phdl_catalog.emulator.network import NetworkConfig
 from phdl_catalog.emulator.training import Training
@@ -31,15 +30,15 @@ def test_a_model_is_trained_on_a_declared_label_and_remembers_what_it_means(
     grid = load_grid(grid_file, PIXELS)
     config = TrainingConfig(
         network=NetworkConfig(patch=32, width=16, depth=1, heads=2, label_features=16),
-        interpolant=InterpolantConfig(components=10, groups=(), iterations=5),
-        steps=10,
-        validate_every=10,
+        interpolant=None,
+        steps=4,
+        validate_every=4,
     )
     training = Training(grid, config, tmp_path)
     training.run()
     path = tmp_path / "m.safetensors"
     compiling = CompileConfig(components=8, hidden=16, spectra=100, epochs=1, batch=50)
-    build_model(path, "m", training.average, grid, config, 10, compiling)
+    build_model(path, "m", training.average, grid, config, 4, compiling)
     model = Emulator.from_file(path)
     assert model.label_names[3] == "reddening"
     assert np.isfinite(model.jacobian(grid.labels[0])).all()

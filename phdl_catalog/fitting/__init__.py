@@ -13,12 +13,15 @@ from phdl_catalog.fitting.flags import FitFlag, LabelFlag, flag_names
 if TYPE_CHECKING:
     from phdl_catalog.fitting.fit import Fitter, fit_spectra
     from phdl_catalog.fitting.options import FitOptions
+    from phdl_catalog.fitting.prior import KnownLabels, LabelPrior
     from phdl_catalog.fitting.result import FitResult, FittedPixels
 
 _ON_FIRST_USE = {
     "FitOptions": "options",
     "FitResult": "result",
     "FittedPixels": "result",
+    "KnownLabels": "prior",
+    "LabelPrior": "prior",
     "Fitter": "fit",
     "fit_spectra": "fit",
 }
@@ -29,7 +32,9 @@ __all__ = [
     "FitResult",
     "FittedPixels",
     "Fitter",
+    "KnownLabels",
     "LabelFlag",
+    "LabelPrior",
     "fit_spectra",
     "flag_names",
 ]

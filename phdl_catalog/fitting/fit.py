@@ -19,6 +19,7 @@ from phdl_catalog.fitting.objective import Objective, Observation
 from phdl_catalog.fitting.optimiser import Optimiser, Solution
 from phdl_catalog.fitting.options import FitOptions
 from phdl_catalog.fitting.prepare import PreparedSpectra, check_spectra, place, prepare_spectra
+from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, shared_prior
 from phdl_catalog.fitting.result import FitResult, FittedPixels
 from phdl_catalog.fitting.starts import coarse_directions, make_templates
 from phdl_catalog.fitting.uncertainty import uncertainty
@@ -79,6 +80,7 @@ class Fitter:
             tolerance=choice.tolerance,
         )
         self._model_variance = self._read_model_error(model)
+        self._prior = shared_prior(choice.priors, self._forward.label_names)
 
     def _read_model_error(self, model: Model) -> Tensor:
         """Squared error of the model at each pixel of the fit; 0 where the model states none."""
@@ -101,10 +103,12 @@ class Fitter:
         ivar: ArrayLike,
         mask: ArrayLike | None = None,
         *,
+        known: KnownLabels | None = None,
         keep_pixels: bool = False,
     ) -> FitResult:
         """Fit spectra; parameters, result and errors are those of `fit_spectra`."""
         grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
+        prior = combine(self._prior, known, len(rows))
         leave_out = avoided(
             grid.wavelength,
             self.options.mask_telluric,
@@ -122,10 +126,12 @@ class Fitter:
             spectra = prepare_spectra(
                 grid, rows[part], weights[part], bad if len(bad) == 1 else bad[part], leave_out
             )
-            self._fit_batch(spectra, np.arange(start, start + len(spectra.flags)), result)
+            self._fit_batch(spectra, np.arange(start, start + len(spectra.flags)), prior.rows(part), result)
         return result
 
-    def _fit_batch(self, spectra: PreparedSpectra, numbers: NDArray[np.int64], result: FitResult) -> None:
+    def _fit_batch(
+        self, spectra: PreparedSpectra, numbers: NDArray[np.int64], known: KnownLabels, result: FitResult
+    ) -> None:
         result.flags[numbers] = spectra.flags
         result.snr[numbers] = spectra.snr
         result.n_pixels[numbers] = spectra.n_pixels
@@ -137,7 +143,7 @@ class Fitter:
         ivar = torch.from_numpy(place(spectra.ivar[good], spectra.grid, observed)).to(self.device)
         with torch.no_grad():
             alignment = self._search.search(flux, ivar)
-            observation = self._observe(flux, ivar, alignment)
+            observation = self._observe(flux, ivar, alignment, known.rows(good))
             solution = self._optimiser.run(observation, self._starts(alignment))
             part = self._result(spectra, good, observation, alignment, solution)
         if result.pixels is not None:
@@ -152,7 +158,7 @@ class Fitter:
         starts[:, :, -2] = alignment.fraction[:, None]
         return starts
 
-    def _observe(self, flux: Tensor, ivar: Tensor, alignment: Alignment) -> Observation:
+    def _observe(self, flux: Tensor, ivar: Tensor, alignment: Alignment, known: KnownLabels) -> Observation:
         weight = self._search.aligned(ivar, alignment.pixels)
         use = weight > 0
         return Observation(
@@ -160,6 +166,7 @@ class Fitter:
             variance=torch.where(use, 1.0 / weight.clamp_min(1e-12), torch.ones_like(weight)),
             use=use.float(),
             model_variance=self._model_variance,
+            prior=scaled_prior(known, self._forward.middle, self._forward.half_range),
         )
 
     def _result(
@@ -173,7 +180,7 @@ class Fitter:
         forward, point = self._forward, solution.point
         fixed = torch.zeros(forward.n_labels + 2, dtype=torch.bool, device=self.device)
         fixed[-1] = not self.options.fit_line_width
-        sigma = uncertainty(solution.curvature, fixed)
+        sigma = uncertainty(solution.curvature, fixed, observation.prior.precision)
         scale = forward.half_range
         shift = alignment.pixels.double() + point.parameters[:, -2]
         labels = forward.labels(point.parameters)
@@ -263,6 +270,7 @@ def fit_spectra(
     device: str = "cpu",
     *,
     options: FitOptions | None = None,
+    known: KnownLabels | None = None,
     keep_pixels: bool = False,
 ) -> FitResult:
     """Fit labels, velocity and line width to spectra.
@@ -284,6 +292,8 @@ def fit_spectra(
         ``cpu`` or ``cuda``.
     options : FitOptions, optional
         Choices; the defaults are those of the catalogue.
+    known : KnownLabels, optional
+        What is known of each star by other means; it takes part in the fit as a Gaussian prior.
     keep_pixels : bool
         Whether to return the fitted model and continuum of each pixel as well.
 
@@ -305,4 +315,6 @@ def fit_spectra(
     """
     if model is None:
         raise InputError("fit_spectra needs a model: model=load_model('default')")
-    return Fitter(model, options, device).fit(wavelength, flux, ivar, mask, keep_pixels=keep_pixels)
+    return Fitter(model, options, device).fit(
+        wavelength, flux, ivar, mask, known=known, keep_pixels=keep_pixels
+    )

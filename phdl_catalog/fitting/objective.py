@@ -17,6 +17,7 @@ from torch import Tensor
 
 from phdl_catalog.fitting.forward import ForwardModel, ModelState
 from phdl_catalog.fitting.noise import FloorBands, outlier
+from phdl_catalog.fitting.prior import Prior
 from phdl_catalog.spectra.continuum import ContinuumBasis
 
 #: How well templates describe a star, as a fraction of the continuum.
@@ -43,16 +44,25 @@ class Observation:
         1 where a pixel is used, 0 elsewhere.
     model_variance : (P,) Tensor
         Squared error of the model, as a fraction of the continuum.
+    prior : Prior
+        What is known of the labels beforehand.
     """
 
     flux: Tensor
     variance: Tensor
     use: Tensor
     model_variance: Tensor
+    prior: Prior
 
     def rows(self, index: Tensor) -> Observation:
         """The observation of some of the stars."""
-        return replace(self, flux=self.flux[index], variance=self.variance[index], use=self.use[index])
+        return replace(
+            self,
+            flux=self.flux[index],
+            variance=self.variance[index],
+            use=self.use[index],
+            prior=self.prior.rows(index),
+        )
 
 
 @dataclass(frozen=True)
@@ -182,11 +192,14 @@ class Objective:
         """Cost and gradient of model spectra that are there already; once for each state."""
         curve, residual = self._residual(observation, state, weights.weight)
         weighted = weights.weight * residual
-        cost = (weighted * residual).sum(dim=1, dtype=torch.float64)
-        gradient = -self.forward.pull_back(state, weighted * curve)
+        prior = observation.prior
+        cost = (weighted * residual).sum(dim=1, dtype=torch.float64) + prior.price(parameters)
+        gradient = prior.pull(parameters) - self.forward.pull_back(state, weighted * curve)
         return Point(parameters, cost, gradient, state, curve, residual)
 
-    def merit(self, observation: Observation, state: ModelState, weights: Weights) -> Tensor:
+    def merit(
+        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
+    ) -> Tensor:
         """How badly model spectra fit (N,), for a comparison of different starts of one star.
 
         Robust chi2 with an error floor that is the same for all, whatever each asks for.
@@ -195,7 +208,7 @@ class Objective:
         common = observation.model_variance + _COMMON_FLOOR**2
         inverse = observation.use / (observation.variance + common * curve.square())
         price, _ = outlier(residual.square() * inverse, self._limit)
-        return price.sum(dim=1, dtype=torch.float64)
+        return price.sum(dim=1, dtype=torch.float64) + observation.prior.price(parameters)
 
     def reduced_chi2(self, observation: Observation, point: Point) -> Tensor:
         """Reduced chi2 (N,) with the noise and the model's stated error alone, outliers counted as such."""
@@ -211,7 +224,7 @@ class Objective:
         return curve, observation.flux - curve * state.flux
 
     def curvature(self, point: Point, weights: Weights, directions: Tensor | None = None) -> Tensor:
-        """Half the second derivatives of the cost, continuum marginalised.
+        """Half the second derivatives of the cost by the data, continuum marginalised.
 
         Parameters
         ----------

@@ -55,7 +55,7 @@ class Solution:
     weights : Weights
         What pixels counted.
     curvature : (N, L + 2, L + 2) Tensor
-        Of the last round.
+        Of the last round, by the data alone.
     at_bound : (N, L + 2) Tensor
         Which parameters are at a bound.
     converged : (N,) Tensor
@@ -197,7 +197,8 @@ class Optimiser:
             weights = self._objective.weigh(observation, state, weights)
             point = self._objective.score(observation, parameters, state, weights)
             fisher = self._objective.curvature(point, weights)
-            memory = self._steps(observation, weights, _Memory.of(point, fisher), box)
+            curvature = fisher + torch.diag_embed(observation.prior.precision)
+            memory = self._steps(observation, weights, _Memory.of(point, curvature), box)
             parameters = memory.parameters
         evaluations = torch.full((len(starts),), _FIRST_EVALUATIONS, device=starts.device)
         for _ in range(_ROUNDS):
@@ -224,7 +225,7 @@ class Optimiser:
         weights = objective.first_weights(repeated, state)
         parameters = self._coarse_step(repeated, parameters, state, weights)
         state = objective.forward.evaluate(parameters)
-        merit = objective.merit(repeated, state, weights).reshape(size, number)
+        merit = objective.merit(repeated, parameters, state, weights).reshape(size, number)
         best = torch.arange(size, device=starts.device) * number + merit.argmin(dim=1)
         return parameters[best], weights.rows(best)
 
@@ -237,7 +238,9 @@ class Optimiser:
         longest[:, -1] = 0.0  # not the line width
         point = self._objective.score(observation, parameters, state, weights)
         gradient = torch.cat([point.gradient[:, :-2] @ along.T, point.gradient[:, -2:]], dim=1)
+        known = observation.prior.precision
         curvature = self._objective.curvature(point, weights, self._directions)
+        curvature[:, :-2, :-2] += torch.einsum("dl,nl,el->nde", along, known[:, :-2], along)
         step, _ = bounded_step(gradient, curvature, -longest, longest)
         step = torch.cat([step[:, :-2] @ along, step[:, -2:]], dim=1)
         return self._bounds(parameters).inside(parameters + step)

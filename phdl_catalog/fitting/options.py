@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phdl_catalog.errors import InputError
+from phdl_catalog.fitting.prior import LabelPrior
 from phdl_catalog.spectra.continuum import ARM_JOIN, KNOT_SPACING
 
 
@@ -43,6 +44,8 @@ class FitOptions:
         Median S/N per pixel under which a fit is flagged.
     largest_floor : float
         Error floor, as a fraction of the continuum, over which a fit is flagged as poor.
+    priors : tuple of LabelPrior
+        Gaussian priors on labels; none by default.
     batch_size : int, optional
         Stars worked on together; None: what suits the device.
     """
@@ -61,9 +64,13 @@ class FitOptions:
     margin: float = 0.05
     low_snr: float = 10.0
     largest_floor: float = 0.06
+    priors: tuple[LabelPrior, ...] = ()
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
+        # Priors come back from JSON as dictionaries.
+        priors = tuple(LabelPrior(**item) if isinstance(item, dict) else item for item in self.priors)
+        object.__setattr__(self, "priors", priors)
         positive = ("largest_velocity", "knot_spacing", "outlier", "tolerance", "largest_floor")
         for name in positive:
             if not getattr(self, name) > 0:
@@ -83,4 +90,5 @@ class FitOptions:
 
     def as_dict(self) -> dict[str, Any]:
         """The choices that can change a result, as plain values for JSON."""
-        return {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        values = {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        return {**values, "priors": list(values["priors"])}

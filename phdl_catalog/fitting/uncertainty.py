@@ -51,7 +51,7 @@ class Uncertainty:
     information: Tensor
 
 
-def uncertainty(curvature: Tensor, fixed: Tensor) -> Uncertainty:
+def uncertainty(curvature: Tensor, fixed: Tensor, known: Tensor | None = None) -> Uncertainty:
     """Errors from a Fisher matrix.
 
     Parameters
@@ -60,6 +60,9 @@ def uncertainty(curvature: Tensor, fixed: Tensor) -> Uncertainty:
         Fisher matrix in scaled parameters, float64.
     fixed : (L + 2,) Tensor
         True for parameters that were not fitted; their errors are 0.
+    known : (N, L + 2) Tensor, optional
+        Precisions of Gaussian priors that took part in the fit, 0 where there was none.  The error of such a
+        label contains its prior.
 
     Returns
     -------
@@ -69,14 +72,18 @@ def uncertainty(curvature: Tensor, fixed: Tensor) -> Uncertainty:
     variance = torch.full((size,), _UNIFORM_VARIANCE, dtype=curvature.dtype, device=curvature.device)
     variance[-2:] = _OTHER_VARIANCE
     variance = torch.where(fixed, torch.full_like(variance, 1e-18), variance)
-    spread = variance.sqrt()
-    scaled = curvature * spread[:, None] * spread  # prior information is now the unit matrix
+    if known is None:
+        known = curvature.new_zeros(curvature.shape[:2])
+    spread = (1.0 / (1.0 / variance + known)).sqrt()
+    # Prior information is now the unit matrix.
+    scaled = curvature * spread[:, :, None] * spread[:, None, :]
     scaled = (scaled + scaled.mT) / 2.0 + torch.eye(size, dtype=curvature.dtype, device=curvature.device)
     factor, _ = torch.linalg.cholesky_ex(scaled)
     posterior = torch.cholesky_inverse(factor)
     diagonal = torch.diagonal(posterior, dim1=1, dim2=2)
     information = (1.0 - diagonal).clamp(0.0, 1.0)
-    widened = diagonal / information.clamp_min(_NO_INFORMATION)
+    without_own = diagonal / information.clamp_min(_NO_INFORMATION)
+    widened = torch.where(known > 0, diagonal, without_own)
     errors = widened.sqrt() * spread
     errors = torch.where(fixed, torch.zeros_like(errors), errors)
     correlation = posterior * diagonal.rsqrt()[:, :, None] * diagonal.rsqrt()[:, None, :]

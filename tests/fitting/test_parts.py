@@ -16,6 +16,7 @@ from phdl_catalog.fitting.forward import ForwardModel
 from phdl_catalog.fitting.kernel import LARGEST_SHIFT, REACH, FilterBank
 from phdl_catalog.fitting.microturbulence import MicroturbulenceRange
 from phdl_catalog.fitting.noise import outlier
+from phdl_catalog.fitting.prior import Prior
 from phdl_catalog.fitting.step import bounded_step, secant_update
 from phdl_catalog.fitting.uncertainty import uncertainty
 from phdl_catalog.spectra.continuum import ContinuumBasis
@@ -60,7 +61,10 @@ def test_the_gradient_is_that_of_the_cost(model: LineModel, fitter: Fitter) -> N
     ivar = torch.as_tensor(sample.ivar[:, window] * 1e6, dtype=torch.float32)
     from phdl_catalog.fitting.objective import Observation, Weights
 
-    observation = Observation(flux, 1 / ivar.clamp_min(1e-9), (ivar > 0).float(), torch.zeros(flux.shape[1]))
+    prior = Prior(start + 0.1, torch.linspace(0.0, 300.0, start.shape[1]).double().expand_as(start))
+    observation = Observation(
+        flux, 1 / ivar.clamp_min(1e-9), (ivar > 0).float(), torch.zeros(flux.shape[1]), prior
+    )
     weights = Weights(torch.zeros(2, 7), observation.variance, ivar)
     gradient = objective.evaluate(observation, start, weights).gradient
     for column in range(start.shape[1]):

@@ -28,6 +28,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "spectrum",
     "grid",
     "model",
+    "model_imperfection",
     "fit",
     "calibrators",
     "calibration",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from phdl_catalog.emulator.checkpoint import ModelHeader, read_model
 from phdl_catalog.emulator.compiled import CompiledNetwork
 from phdl_catalog.emulator.grid import file_sha256
+from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.emulator.losses import derivative
 from phdl_catalog.emulator.network import NetworkConfig, SpectrumTransformer
 from phdl_catalog.emulator.region import TrainingRegion
@@ -221,10 +222,13 @@ class Emulator(SpectrumModel):
         compiled: CompiledNetwork,
         sha256: str,
         device: torch.device,
+        imperfection: Imperfection | None = None,
     ) -> None:
         super().__init__(header, region, device)
         self._transformer = transformer
         self.sha256 = sha256
+        #: What the spectra of real stars have otherwise; a fit takes it into account, `predict` does not.
+        self.imperfection = imperfection
         self.compiled = CompiledEmulator(header, region, compiled, device)
 
     @classmethod
@@ -259,7 +263,9 @@ class Emulator(SpectrumModel):
         )
         for module in (transformer, compiled):
             module.requires_grad_(False).eval().to(device)
-        return cls(header, region, transformer, compiled, file_sha256(path), device)
+        pixels = PixelGrid(header.pixel_first, header.pixel_size)
+        imperfection = Imperfection.from_tensors(pixels.wavelength, part("imperfection."))
+        return cls(header, region, transformer, compiled, file_sha256(path), device, imperfection)
 
     @property
     def transformer(self) -> TransformerModel:

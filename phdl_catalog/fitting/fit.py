@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import InputError, ModelError
 from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
@@ -47,6 +49,8 @@ class Fitter:
         Choices; the defaults are those of the catalogue.
     device : str
         ``cpu`` or ``cuda``, the model must be there too.
+    imperfection : Imperfection, optional
+        By which the model's spectra are corrected, in place of what its file says; None: not corrected.
 
     Raises
     ------
@@ -54,12 +58,21 @@ class Fitter:
         If the model cannot be used for a fit.
     """
 
-    def __init__(self, model: Model, options: FitOptions | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Model,
+        options: FitOptions | None = None,
+        device: str = "cpu",
+        imperfection: Imperfection | Literal["of the model"] | None = "of the model",
+    ) -> None:
         self.model = model
         self.options = options or FitOptions()
         self.device = torch.device(device)
         choice = self.options
-        self._forward = ForwardModel(model, self.device, choice.margin)
+        if imperfection == "of the model":
+            imperfection = getattr(model, "imperfection", None)
+        self._imperfection = imperfection if choice.correct_model else None
+        self._forward = ForwardModel(model, self.device, choice.margin, self._imperfection)
         templates = make_templates(model, self._forward)
         grid = self._forward.grid
         self._search = VelocitySearch(
@@ -79,22 +92,30 @@ class Fitter:
             fit_blur=choice.fit_line_width,
             tolerance=choice.tolerance,
         )
-        self._model_variance = self._read_model_error(model)
+        self._model_variance = self._template_errors(model)
         self._prior = shared_prior(choice.priors, self._forward.label_names)
 
-    def _read_model_error(self, model: Model) -> Tensor:
-        """Squared error of the model at each pixel of the fit; 0 where the model states none."""
-        error = getattr(model, "pixel_error", None)
+    def _template_errors(self, model: Model) -> Tensor:
+        """Squared error (T, P) of the model at the pixels of the fit, for stars like each of the templates.
+
+        The error of interpolation is the same for all; that of the line list grows with the lines.
+        """
         grid = self._forward.grid
-        if error is None:
-            return torch.zeros(grid.size, device=self.device)
-        values = np.asarray(error.cpu() if isinstance(error, Tensor) else error, dtype=np.float32)
-        if values.shape != (grid.size + 2 * REACH,) or not np.all(np.isfinite(values)):
-            raise ModelError(
-                f"the model's pixel_error has shape {values.shape}, or is not finite; "
-                f"it must be ({grid.size + 2 * REACH},)"
-            )
-        return torch.as_tensor(values[REACH:-REACH] ** 2, device=self.device)
+        variance = np.zeros((len(self._templates.flux), grid.size))
+        stated = getattr(model, "pixel_error", None)
+        if stated is not None:
+            values = np.asarray(stated.cpu() if isinstance(stated, Tensor) else stated, dtype=np.float64)
+            if values.shape != (grid.size + 2 * REACH,) or not np.all(np.isfinite(values)):
+                raise ModelError(
+                    f"the model's pixel_error has shape {values.shape}, or is not finite; "
+                    f"it must be ({grid.size + 2 * REACH},)"
+                )
+            variance += values[REACH:-REACH] ** 2
+        if self._imperfection is not None:
+            spectra = self._forward.full_template(self._templates.labels).double().cpu().numpy()
+            amplitude = self._imperfection.amplitude(spectra)
+            variance += (amplitude[:, None] * self._imperfection.error[REACH:-REACH]) ** 2
+        return torch.as_tensor(variance, dtype=torch.float32, device=self.device)
 
     def fit(
         self,
@@ -165,7 +186,7 @@ class Fitter:
             flux=self._search.aligned(flux, alignment.pixels),
             variance=torch.where(use, 1.0 / weight.clamp_min(1e-12), torch.ones_like(weight)),
             use=use.float(),
-            model_variance=self._model_variance,
+            model_variance=self._model_variance[alignment.templates[:, 0]],
             prior=scaled_prior(known, self._forward.middle, self._forward.half_range),
         )
 

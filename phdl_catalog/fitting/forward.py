@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import ModelError
 from phdl_catalog.fitting.kernel import (
     LARGEST_BLUR,
@@ -126,6 +127,8 @@ class ForwardModel:
         Where the work is done.
     margin : float
         How far labels may leave the training range, as a fraction of it.
+    imperfection : Imperfection, optional
+        By which the model's spectra are corrected.
 
     Raises
     ------
@@ -133,7 +136,13 @@ class ForwardModel:
         If the model's pixels are not on the survey's grid or its face is incomplete.
     """
 
-    def __init__(self, model: Model, device: str | torch.device = "cpu", margin: float = 0.05) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str | torch.device = "cpu",
+        margin: float = 0.05,
+        imperfection: Imperfection | None = None,
+    ) -> None:
         self.device = torch.device(device)
         self.label_names = tuple(model.label_names)
         self._compiled = model.compiled
@@ -143,6 +152,8 @@ class ForwardModel:
             raise ModelError(
                 f"the model has {model_grid.size} wavelengths but a basis of {tuple(self._basis.shape)}"
             )
+        if imperfection is not None:
+            self._basis = imperfection.correct_basis(self._basis)
         self.grid = PixelGrid(model_grid.first + REACH, model_grid.size - 2 * REACH)
         self._bank = FilterBank(float(model.resolution), self.device)
         self._set_ranges(np.asarray(model.label_range, dtype=np.float64), margin)
@@ -199,8 +210,11 @@ class ForwardModel:
 
     def template(self, labels: Tensor) -> Tensor:
         """Spectra (N, P) of labels (N, L), neither moved nor blurred."""
-        flux = self._compiled.coefficients(labels.float()) @ self._basis[1:] + self._basis[0]
-        return flux[:, REACH:-REACH]
+        return self.full_template(labels)[:, REACH:-REACH]
+
+    def full_template(self, labels: Tensor) -> Tensor:
+        """Spectra (N, P + 2 REACH) of labels (N, L) on all pixels of the model."""
+        return self._compiled.coefficients(labels.float()) @ self._basis[1:] + self._basis[0]
 
     def evaluate(self, parameters: Tensor) -> ModelState:
         """Spectra and what their derivatives need, of parameters (N, L + 2)."""

@@ -42,7 +42,7 @@ class Observation:
         Of the noise; 1 where a pixel is not used.
     use : (N, P) Tensor
         1 where a pixel is used, 0 elsewhere.
-    model_variance : (P,) Tensor
+    model_variance : (N, P) Tensor
         Squared error of the model, as a fraction of the continuum.
     prior : Prior
         What is known of the labels beforehand.
@@ -61,6 +61,7 @@ class Observation:
             flux=self.flux[index],
             variance=self.variance[index],
             use=self.use[index],
+            model_variance=self.model_variance[index],
             prior=self.prior.rows(index),
         )
 

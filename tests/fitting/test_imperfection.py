@@ -1,0 +1,149 @@
+"""What real stars have and the model has not: learning it, correcting by it, keeping it in the model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from line_model import GRID, RANGE, LineModel
+from line_survey import simulate
+
+from phdl_catalog.emulator import find_model, load_model, packaged_models
+from phdl_catalog.emulator.imperfection import Imperfection, smooth_absorption, write_revised_model
+from phdl_catalog.errors import InputError, ModelError
+from phdl_catalog.fitting import FitOptions, Fitter
+from phdl_catalog.fitting.known_stars import KnownStars
+from phdl_catalog.fitting.learning import MeanResidual, learn_imperfection, mean_residual
+from phdl_catalog.spectra.grid import PixelGrid
+from phdl_catalog.spectra.solar import read_solar_spectrum
+
+
+def _faulty_lines() -> np.ndarray:
+    """One pixel in six has absorption that the model has not, or the other way round."""
+    generator = np.random.default_rng(50)
+    wrong = np.where(generator.random(GRID.size) < 0.05, generator.normal(0.0, 0.6, GRID.size), 0.0)
+    return np.convolve(wrong, np.exp(-0.5 * (np.arange(-4, 5) / 1.03) ** 2), mode="same")
+
+
+class RealStars(LineModel):
+    """The line model with a line list that is wrong in the same places in all stars."""
+
+    def predict(self, labels: object) -> np.ndarray:
+        flux = super().predict(labels).astype(float)
+        return flux + _faulty_lines() * smooth_absorption(GRID.wavelength, 1.0 - flux)
+
+
+def _stars(number: int, seed: int) -> tuple[KnownStars, np.ndarray]:
+    sample = simulate(RealStars(), number, snr=100.0, seed=seed, largest_rv=100.0, spread=0.4)
+    grid = PixelGrid.from_wavelength(sample.wavelength)
+    known = {name: sample.labels[:, column] for name, column in (("teff", 0), ("logg", 1), ("fe_h", 3))}
+    return KnownStars(
+        grid, sample.flux, sample.ivar, np.zeros(sample.flux.shape, dtype=bool), known, abundance_error=0.3
+    ), sample.labels
+
+
+def test_faults_of_the_line_list_are_learnt_and_other_stars_fitted_better(model: LineModel) -> None:
+    learning, _ = _stars(24, seed=51)
+    learnt = mean_residual(model, learning)
+    truth = _faulty_lines()
+    assert np.corrcoef(learnt.correction[learnt.known], truth[learnt.known])[0, 1] > 0.85
+    imperfection = learn_imperfection(model, learnt, learnt)
+    fresh, labels = _stars(16, seed=52)
+    options = FitOptions(fit_error_floor=False)
+    before, after = (
+        Fitter(model, options, imperfection=choice).fit(fresh.grid.wavelength, fresh.flux, fresh.ivar)
+        for choice in (None, imperfection)
+    )
+    assert np.median(after.chi2) < 0.5 * np.median(before.chi2)
+    error = [np.abs(result.labels - labels)[:, 0].mean() for result in (before, after)]
+    assert error[1] < 0.6 * error[0]
+
+
+def test_a_correction_fades_with_the_lines_and_leaves_a_continuum_alone() -> None:
+    correction = np.full(GRID.size, 0.3)
+    imperfection = Imperfection(GRID.wavelength, correction, np.full(GRID.size, 0.01), 0.1)
+    flux = np.stack([np.ones(GRID.size), np.full(GRID.size, 0.9), np.full(GRID.size, 0.8)])
+    change = imperfection.correct(flux) - flux
+    np.testing.assert_allclose(change[0], 0.0, atol=1e-12)
+    np.testing.assert_allclose(change[2], 2.0 * change[1])
+    np.testing.assert_allclose(imperfection.amplitude(flux), [0.0, 1.0, 2.0], atol=1e-12)
+
+
+def test_correcting_the_basis_is_correcting_every_spectrum(model: LineModel) -> None:
+    imperfection = Imperfection(GRID.wavelength, _faulty_lines(), np.zeros(GRID.size), 0.1)
+    labels = RANGE.mean(axis=1)[None] + 0.1
+    coefficients = np.concatenate([[1.0], model.coefficients(_tensor(labels))[0].numpy()])
+    corrected = coefficients @ imperfection.correct_basis(model.basis).double().numpy()
+    np.testing.assert_allclose(
+        corrected, imperfection.correct(model.predict(labels)[0].astype(float)), atol=1e-4
+    )
+
+
+def _tensor(labels: np.ndarray):  # type: ignore[no-untyped-def]
+    import torch
+
+    return torch.as_tensor(labels, dtype=torch.float32)
+
+
+def test_an_imperfection_is_not_used_where_it_is_not_wanted(model: LineModel) -> None:
+    sample = simulate(model, 4, snr=100.0, seed=53)
+    imperfect = LineModel()
+    imperfect.imperfection = Imperfection(GRID.wavelength, _faulty_lines(), np.full(GRID.size, 0.05), 0.1)
+    plain = Fitter(model).fit(sample.wavelength, sample.flux, sample.ivar)
+    without = Fitter(imperfect, FitOptions(correct_model=False)).fit(
+        sample.wavelength, sample.flux, sample.ivar
+    )
+    np.testing.assert_array_equal(without.labels, plain.labels)
+    used = Fitter(imperfect).fit(sample.wavelength, sample.flux, sample.ivar)
+    assert np.all(np.median(used.errors / plain.errors, axis=0) > 1.2)
+
+
+def test_the_sun_and_the_stars_have_half_of_the_weight_each(model: LineModel) -> None:
+    everywhere = np.ones(GRID.size, dtype=bool)
+    blue = GRID.wavelength < 6000.0
+    sun = MeanResidual(np.full(GRID.size, 0.1), np.zeros(GRID.size), everywhere)
+    stars = MeanResidual(np.full(GRID.size, 0.3), np.full(GRID.size, 0.01), blue)
+    both = learn_imperfection(model, sun, stars)
+    np.testing.assert_allclose(both.correction[blue], 0.2)
+    np.testing.assert_allclose(both.correction[~blue], 0.1)
+    assert np.all(both.error >= 0.01 - 1e-12)
+    with pytest.raises(InputError, match="nothing to learn from"):
+        learn_imperfection(model, None, None)
+
+
+@pytest.mark.skipif("default" not in packaged_models(), reason="there is no packaged model")
+def test_a_revised_model_file_differs_in_its_imperfection_and_hash_alone(tmp_path: Path) -> None:
+    source = find_model("default")
+    before = load_model(source)
+    imperfection = Imperfection(
+        before.wavelength, np.linspace(-0.1, 0.1, 3801), np.linspace(0, 0.01, 3801), 0.1
+    )
+    target = tmp_path / "revised.safetensors"
+    write_revised_model(source, target, "revised", imperfection, {"from": "a test"})
+    after = load_model(target)
+    assert after.sha256 != before.sha256
+    assert (after.name, after.metadata["imperfection"]) == ("revised", {"from": "a test"})
+    assert after.imperfection is not None
+    np.testing.assert_allclose(after.imperfection.correction, imperfection.correction, atol=1e-7)
+    labels = before.label_range.mean(axis=1)
+    np.testing.assert_array_equal(after.predict(labels), before.predict(labels))
+
+
+def test_an_imperfection_of_another_length_is_refused() -> None:
+    with pytest.raises(ModelError, match="must be"):
+        Imperfection(GRID.wavelength, np.zeros(5), np.zeros(GRID.size), 0.1)
+
+
+def test_a_solar_spectrum_is_degraded_to_the_resolution_of_the_survey(tmp_path: Path) -> None:
+    wavelength = np.arange(4900.0, 5200.0, 0.05)
+    line = 1.0 - 0.8 * np.exp(-0.5 * ((wavelength - 5050.0) / (0.4 / 2.3548)) ** 2)
+    path = tmp_path / "sun.txt"
+    np.savetxt(path, np.column_stack([wavelength / 10.0, line * wavelength]), header="a line")
+    grid = PixelGrid(36970, 100)
+    flux = read_solar_spectrum(path, grid, 1800.0)
+    depth = 1.0 - flux / np.median(flux)
+    second = (depth * (grid.wavelength - 5050.0) ** 2).sum() / depth.sum()
+    assert 2.3548 * np.sqrt(second) == pytest.approx(5050.0 / 1800.0, rel=0.01)
+    with pytest.raises(InputError, match="are needed"):
+        read_solar_spectrum(path, PixelGrid(36000, 100), 1800.0)

@@ -35,7 +35,7 @@ _BATCH_SIZE = {"cpu": 32, "cuda": 1024}
 
 #: Templates are not the star: a pseudo-continuum as supple as that of the fit would imitate the differences,
 #: so the search for the velocity has knots so many times farther apart.
-_SEARCH_STIFFNESS = 2.0
+_SEARCH_STIFFNESS = 3.0
 
 
 class Fitter:

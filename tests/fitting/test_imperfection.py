@@ -55,7 +55,7 @@ def test_faults_of_the_line_list_are_learnt_and_other_stars_fitted_better(model:
         Fitter(model, options, imperfection=choice).fit(fresh.grid.wavelength, fresh.flux, fresh.ivar)
         for choice in (None, imperfection)
     )
-    assert np.median(after.chi2) < 0.5 * np.median(before.chi2)
+    assert np.median(after.chi2) - 1.0 < 0.3 * (np.median(before.chi2) - 1.0)
     error = [np.abs(result.labels - labels)[:, 0].mean() for result in (before, after)]
     assert error[1] < 0.6 * error[0]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import InputError, ModelError
 from phdl_catalog.fitting.avoid import avoided
+from phdl_catalog.fitting.coarse import CoarseFit
 from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
 from phdl_catalog.fitting.judge import judge
 from phdl_catalog.fitting.kernel import REACH
@@ -23,7 +24,7 @@ from phdl_catalog.fitting.options import FitOptions
 from phdl_catalog.fitting.prepare import PreparedSpectra, check_spectra, place, prepare_spectra
 from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, shared_prior
 from phdl_catalog.fitting.result import FitResult, FittedPixels
-from phdl_catalog.fitting.starts import coarse_directions, make_templates
+from phdl_catalog.fitting.starts import make_templates
 from phdl_catalog.fitting.uncertainty import uncertainty
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
 from phdl_catalog.spectra.continuum import ContinuumBasis
@@ -79,6 +80,9 @@ class Fitter:
             grid, templates, choice.largest_velocity, _SEARCH_STIFFNESS * choice.knot_spacing, choice.arm_join
         )
         self._templates = templates
+        self._coarse = CoarseFit(
+            self._forward, templates, _SEARCH_STIFFNESS * choice.knot_spacing, choice.arm_join
+        )
         self._objective = Objective(
             self._forward,
             ContinuumBasis.on(grid, choice.knot_spacing, choice.arm_join, self.device),
@@ -88,7 +92,6 @@ class Fitter:
         )
         self._optimiser = Optimiser(
             self._objective,
-            coarse_directions(self._forward.label_names, self._forward.half_range),
             fit_blur=choice.fit_line_width,
             tolerance=choice.tolerance,
         )
@@ -165,19 +168,12 @@ class Fitter:
         with torch.no_grad():
             alignment = self._search.search(flux, ivar)
             observation = self._observe(flux, ivar, alignment, known.rows(good))
-            solution = self._optimiser.run(observation, self._starts(alignment))
+            start = self._coarse.run(observation, alignment.templates, alignment.fraction)
+            solution = self._optimiser.run(observation, start)
             part = self._result(spectra, good, observation, alignment, solution)
         if result.pixels is not None:
             part = replace(part, pixels=self._pixels(spectra, good, observation, alignment, solution))
         result.put(numbers[good], part)
-
-    def _starts(self, alignment: Alignment) -> Tensor:
-        """Parameters (N, S, L + 2) of the templates that a fit begins with."""
-        size, number = alignment.templates.shape
-        starts = self._forward.parameters(self._templates.labels[alignment.templates.flatten()])
-        starts = starts.reshape(size, number, -1)
-        starts[:, :, -2] = alignment.fraction[:, None]
-        return starts
 
     def _observe(self, flux: Tensor, ivar: Tensor, alignment: Alignment, known: KnownLabels) -> Observation:
         weight = self._search.aligned(ivar, alignment.pixels)

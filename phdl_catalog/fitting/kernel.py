@@ -25,6 +25,9 @@ from phdl_catalog.spectra.grid import LOG10_STEP
 #: Taps to either side of the centre [pixels].
 REACH = 8
 
+#: Taps to either side that are enough for derivatives [pixels].
+_MIDDLE = 3
+
 #: Largest shift a filter is made for [pixels]; whole pixels are moved by re-indexing the data.
 LARGEST_SHIFT = 1.5
 
@@ -75,7 +78,7 @@ class Filters:
         return torch.cat(parts).transpose(0, 1)
 
     def apply_rows(self, rows: Tensor) -> Tensor:
-        """Move and blur R spectra of each star with the star's filter.
+        """Move and blur R spectra of each star with the middle of the star's filter, right to a per cent.
 
         Parameters
         ----------
@@ -86,10 +89,12 @@ class Filters:
         (N, R, P) Tensor
         """
         pixels = rows.shape[-1] - 2 * REACH
-        taps = self.taps[:, 0, :, None, None]
-        out = rows[..., :pixels] * taps[:, 0]
-        for tap in range(1, 2 * REACH + 1):
-            out.addcmul_(rows[..., tap : tap + pixels], taps[:, tap])
+        taps = self.taps[:, 0, REACH - _MIDDLE : REACH + _MIDDLE + 1]
+        taps = (taps / taps.sum(dim=1, keepdim=True))[:, :, None, None]
+        first = REACH - _MIDDLE
+        out = rows[..., first : first + pixels] * taps[:, 0]
+        for tap in range(1, 2 * _MIDDLE + 1):
+            out.addcmul_(rows[..., first + tap : first + tap + pixels], taps[:, tap])
         return out
 
     def transpose(self, values: Tensor) -> Tensor:

@@ -23,9 +23,6 @@ from phdl_catalog.spectra.continuum import ContinuumBasis
 #: How well templates describe a star, as a fraction of the continuum.
 TEMPLATE_ERROR = 0.03
 
-#: Error floor in a comparison of starts, as a fraction of the continuum.
-_COMMON_FLOOR = 0.01
-
 #: Stars whose pixel-by-pixel derivatives are in memory at one time, on a processor with a cache.
 _CURVATURE_BATCH = 8
 
@@ -198,19 +195,6 @@ class Objective:
         gradient = prior.pull(parameters) - self.forward.pull_back(state, weighted * curve)
         return Point(parameters, cost, gradient, state, curve, residual)
 
-    def merit(
-        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
-    ) -> Tensor:
-        """How badly model spectra fit (N,), for a comparison of different starts of one star.
-
-        Robust chi2 with an error floor that is the same for all, whatever each asks for.
-        """
-        curve, residual = self._residual(observation, state, weights.weight)
-        common = observation.model_variance + _COMMON_FLOOR**2
-        inverse = observation.use / (observation.variance + common * curve.square())
-        price, _ = outlier(residual.square() * inverse, self._limit)
-        return price.sum(dim=1, dtype=torch.float64) + observation.prior.price(parameters)
-
     def reduced_chi2(self, observation: Observation, point: Point) -> Tensor:
         """Reduced chi2 (N,) with the noise and the model's stated error alone, outliers counted as such."""
         variance = observation.variance + observation.model_variance * point.curve.square()
@@ -224,7 +208,7 @@ class Objective:
         curve = self.continuum.curve(self.continuum.solve(observation.flux, state.flux, weight))
         return curve, observation.flux - curve * state.flux
 
-    def curvature(self, point: Point, weights: Weights, directions: Tensor | None = None) -> Tensor:
+    def curvature(self, point: Point, weights: Weights) -> Tensor:
         """Half the second derivatives of the cost by the data, continuum marginalised.
 
         Parameters
@@ -233,23 +217,21 @@ class Objective:
             Where.
         weights : Weights
             What pixels count.
-        directions : (D, L) Tensor, optional
-            Directions in the space of scaled labels; default: every label.
 
         Returns
         -------
-        (N, D + 2, D + 2) Tensor
+        (N, L + 2, L + 2) Tensor
             float64.
         """
         size = len(point.parameters)
         batch = _CURVATURE_BATCH if weights.weight.device.type == "cpu" else size
         blocks = [
-            self._curvature(point, weights.weight, slice(start, start + batch), directions)
+            self._curvature(point, weights.weight, slice(start, start + batch))
             for start in range(0, size, batch)
         ]
         return torch.cat(blocks)
 
-    def _curvature(self, point: Point, all_weights: Tensor, rows: slice, directions: Tensor | None) -> Tensor:
+    def _curvature(self, point: Point, all_weights: Tensor, rows: slice) -> Tensor:
         state = ModelState(
             point.state.flux[rows],
             point.state.by_shift[rows],
@@ -259,7 +241,7 @@ class Objective:
             replace(point.state.filters, taps=point.state.filters.taps[rows]),
         )
         weight = all_weights[rows]
-        jacobian = self.forward.jacobian(state, directions) * (point.curve[rows] * weight.sqrt())[:, None]
+        jacobian = self.forward.jacobian(state) * (point.curve[rows] * weight.sqrt())[:, None]
         own = torch.bmm(jacobian, jacobian.mT).double()
         cross = ((jacobian * (weight.sqrt() * state.flux)[:, None]) @ self.continuum.design.T).double()
         factor, _ = torch.linalg.cholesky_ex(self.continuum.normal_matrix(weight * state.flux.square()))

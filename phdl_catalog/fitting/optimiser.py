@@ -15,12 +15,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from phdl_catalog.fitting.forward import ModelState
 from phdl_catalog.fitting.objective import Objective, Observation, Point, Weights
 from phdl_catalog.fitting.step import bounded_step, secant_update
-
-#: Steps along a few directions from the best start, before all labels are free.
-_COARSE_STEPS = 2
 
 #: Times that error floors, outliers and curvature are found for all labels.
 _RENEWALS = 2
@@ -29,10 +25,7 @@ _RENEWALS = 2
 _ROUND_STEPS, _ROUNDS = 3, 12
 
 #: Evaluations before those rounds.
-_FIRST_EVALUATIONS = 2 + _COARSE_STEPS + _RENEWALS * (1 + _ROUND_STEPS)
-
-#: Longest step of the coarse fit, in scaled parameters.
-_LONGEST_COARSE_STEP = 0.5
+_FIRST_EVALUATIONS = 1 + _RENEWALS * (1 + _ROUND_STEPS)
 
 #: Longest first step in units of the error, what the radius is of a rejected step, and of a good one.
 _FIRST_RADIUS, _RADIUS_DOWN, _RADIUS_UP = 1e6, 0.3, 2.0
@@ -155,17 +148,14 @@ class Optimiser:
     ----------
     objective : Objective
         What is minimised.
-    directions : (D, L) Tensor
-        Directions of the coarse fit, in scaled labels.
     fit_blur : bool
         Whether the line width is a parameter; it stays 0 otherwise.
     tolerance : float
         Length of a step, in units of the error, under which a fit has converged.
     """
 
-    def __init__(self, objective: Objective, directions: Tensor, fit_blur: bool, tolerance: float) -> None:
+    def __init__(self, objective: Objective, fit_blur: bool, tolerance: float) -> None:
         self._objective = objective
-        self._directions = directions
         self._tolerance = tolerance
         self._fit_blur = fit_blur
 
@@ -175,32 +165,29 @@ class Optimiser:
             lower[:, -1] = upper[:, -1] = 0.0
         return _Box(lower, upper)
 
-    def run(self, observation: Observation, starts: Tensor) -> Solution:
+    def run(self, observation: Observation, parameters: Tensor) -> Solution:
         """Fit a batch.
 
         Parameters
         ----------
         observation : Observation
             N spectra.
-        starts : (N, S, L + 2) Tensor
-            Parameters to begin with, S for each star: the one that looks best after a step is pursued.
+        parameters : (N, L + 2) Tensor
+            To begin with.
         """
-        parameters, weights = self._best_start(observation, starts)
-        for _ in range(_COARSE_STEPS):
-            state = self._objective.forward.evaluate(parameters)
-            weights = self._objective.weigh(observation, state, weights)
-            parameters = self._coarse_step(observation, parameters, state, weights)
+        weights: Weights | None = None
         for _ in range(_RENEWALS):
             box = self._bounds(parameters)
             parameters = box.inside(parameters)
             state = self._objective.forward.evaluate(parameters)
+            weights = weights or self._objective.first_weights(observation, state)
             weights = self._objective.weigh(observation, state, weights)
             point = self._objective.score(observation, parameters, state, weights)
             fisher = self._objective.curvature(point, weights)
             curvature = fisher + torch.diag_embed(observation.prior.precision)
             memory = self._steps(observation, weights, _Memory.of(point, curvature), box)
             parameters = memory.parameters
-        evaluations = torch.full((len(starts),), _FIRST_EVALUATIONS, device=starts.device)
+        evaluations = torch.full((len(parameters),), _FIRST_EVALUATIONS, device=parameters.device)
         for _ in range(_ROUNDS):
             active = torch.nonzero(memory.length >= self._tolerance).squeeze(1)
             if len(active) == 0:
@@ -213,37 +200,6 @@ class Optimiser:
         point = self._objective.evaluate(observation, memory.parameters, weights)
         at_bound = box.touched(point.parameters)
         return Solution(point, weights, fisher, at_bound, memory.length < self._tolerance, evaluations)
-
-    def _best_start(self, observation: Observation, starts: Tensor) -> tuple[Tensor, Weights]:
-        """Parameters (N, L + 2) after one coarse step from the best start of each star, and weights there."""
-        objective = self._objective
-        size, number, _ = starts.shape
-        repeated = observation.rows(torch.arange(size, device=starts.device).repeat_interleave(number))
-        start = starts.flatten(0, 1)
-        parameters = self._bounds(start).inside(start)
-        state = objective.forward.evaluate(parameters)
-        weights = objective.first_weights(repeated, state)
-        parameters = self._coarse_step(repeated, parameters, state, weights)
-        state = objective.forward.evaluate(parameters)
-        merit = objective.merit(repeated, parameters, state, weights).reshape(size, number)
-        best = torch.arange(size, device=starts.device) * number + merit.argmin(dim=1)
-        return parameters[best], weights.rows(best)
-
-    def _coarse_step(
-        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
-    ) -> Tensor:
-        """Parameters (N, L + 2) after one step along few directions."""
-        along = self._directions.double()
-        longest = parameters.new_full((len(parameters), len(along) + 2), _LONGEST_COARSE_STEP)
-        longest[:, -1] = 0.0  # not the line width
-        point = self._objective.score(observation, parameters, state, weights)
-        gradient = torch.cat([point.gradient[:, :-2] @ along.T, point.gradient[:, -2:]], dim=1)
-        known = observation.prior.precision
-        curvature = self._objective.curvature(point, weights, self._directions)
-        curvature[:, :-2, :-2] += torch.einsum("dl,nl,el->nde", along, known[:, :-2], along)
-        step, _ = bounded_step(gradient, curvature, -longest, longest)
-        step = torch.cat([step[:, :-2] @ along, step[:, -2:]], dim=1)
-        return self._bounds(parameters).inside(parameters + step)
 
     def _steps(self, observation: Observation, weights: Weights, memory: _Memory, box: _Box) -> _Memory:
         """Take the steps of one round."""

@@ -8,9 +8,9 @@ can remove it exactly (variable projection; Golub & Pereyra 1973).
 Knots are `KNOT_SPACING` apart.  Spectral lines at R = 1800 are 3 to 5 Angstrom wide and the wings of Balmer
 lines of F stars some 60; errors of LAMOST's flux calibration are mostly smooth over 300 and more (Xiang et
 al. 2015, MNRAS 448, 90), but waves of 10 % with a period of 250 occur near the ends of the arms, and smaller
-and shorter ones everywhere.  With 60 Angstrom repeated observations of bright stars differ in temperature by
-1.1 of their errors, with 100 by 1.4, with 200 by 1.9; the errors themselves grow by 6 %.  At `ARM_JOIN`, where
-the spectra of the two cameras are glued together, it may have a kink.
+and shorter ones everywhere.  With 60 Angstrom repeated observations of bright stars differ in temperature
+by 1.1 of their errors, with 100 by 1.4, with 200 by 1.9; the errors themselves grow by 6 %.  At `ARM_JOIN`,
+where the spectra of the two cameras are glued together, it may have a kink.
 """
 
 from __future__ import annotations

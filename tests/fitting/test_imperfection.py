@@ -47,7 +47,7 @@ def test_faults_of_the_line_list_are_learnt_and_other_stars_fitted_better(model:
     learning, _ = _stars(24, seed=51)
     learnt = mean_residual(model, learning)
     truth = _faulty_lines()
-    assert np.corrcoef(learnt.correction[learnt.known], truth[learnt.known])[0, 1] > 0.85
+    assert np.corrcoef(learnt.correction[learnt.known], truth[learnt.known])[0, 1] > 0.8
     imperfection = learn_imperfection(model, learnt, learnt)
     fresh, labels = _stars(16, seed=52)
     options = FitOptions(fit_error_floor=False)

@@ -1,0 +1,176 @@
+"""The first steps of a fit: from a few templates to labels from which all labels can be fitted at once.
+
+Templates are far from each other, so a star may look as near to a hot and metal-rich one as to a cool and
+metal-poor one.  Each of a star's nearest templates is taken a step along five directions (temperature,
+gravity, [Fe/H], carbon, alpha elements), the best is pursued, two steps more.  This needs no fine detail:
+pixels are taken together in fours, and the derivatives are those of the templates, computed once for all
+stars.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from phdl_catalog.fitting.forward import ForwardModel
+from phdl_catalog.fitting.noise import outlier
+from phdl_catalog.fitting.objective import TEMPLATE_ERROR, Observation
+from phdl_catalog.fitting.starts import Templates, coarse_directions
+from phdl_catalog.fitting.step import bounded_step
+from phdl_catalog.spectra.continuum import ContinuumBasis
+
+#: Pixels taken together.
+_POOLING = 4
+
+#: Fewest good ones among them.
+_LEAST_GOOD = 2
+
+#: Step of forward differences along a direction, in scaled labels.
+_DIFFERENCE = 1e-2
+
+#: Longest step, in scaled labels.
+_LONGEST = 0.5
+
+#: Steps after the best start is known.
+_STEPS = 2
+
+#: How well a spectrum is described after the first step, as a fraction of the continuum.
+_SECOND_ERROR = 0.012
+
+#: Deviation beyond which a pixel loses weight [sigma].
+_OUTLIER = 4.0
+
+
+class CoarseFit:
+    """Finds where a fit of all labels begins.
+
+    Parameters
+    ----------
+    forward : ForwardModel
+        The model.
+    templates : Templates
+        Where stars come from.
+    spacing, join : float
+        Of the pseudo-continuum [Angstrom].
+    """
+
+    def __init__(self, forward: ForwardModel, templates: Templates, spacing: float, join: float) -> None:
+        self._forward = forward
+        self._directions = coarse_directions(forward.label_names, forward.half_range)
+        self._basis = forward.pooled_basis(_POOLING)
+        self._continuum = ContinuumBasis.on(forward.grid, spacing, join, forward.device, _POOLING)
+        self._parameters = forward.parameters(templates.labels)
+        labels = templates.labels.float()
+        coefficients = forward.coefficients(labels)
+        moved = labels[:, None] + _DIFFERENCE * self._directions * forward.half_range.float()
+        along = forward.coefficients(moved.flatten(0, 1)).reshape(*moved.shape[:2], -1)
+        slopes = (along - coefficients[:, None]) / _DIFFERENCE
+        self._flux = self._spectra(coefficients)
+        #: (T, D, Q) derivatives along the directions.
+        self._slopes = slopes @ self._basis[1:]
+
+    def _spectra(self, coefficients: Tensor) -> Tensor:
+        return torch.addmm(self._basis[0], coefficients, self._basis[1:])
+
+    def run(self, observation: Observation, templates: Tensor, shift: Tensor) -> Tensor:
+        """Parameters (N, L + 2) to begin with.
+
+        Parameters
+        ----------
+        observation : Observation
+            N spectra, at rest to within a pixel.
+        templates : (N, S) Tensor
+            Rows of each star's nearest templates.
+        shift : (N,) Tensor
+            Where the velocity search ended [pixels].
+        """
+        size, number = templates.shape
+        flux, variance = self._pool(observation)
+        star = torch.arange(size, device=templates.device).repeat_interleave(number)
+        row = templates.flatten()
+        parameters = self._parameters[row].clone()
+        slopes, prior = self._slopes[row], observation.prior.rows(star)
+        every = (flux[star], variance[star], TEMPLATE_ERROR)
+        curve, residual, weight = self._compare(*every, self._flux[row])
+        step = self._step(
+            curve, residual, weight, self._flux[row], slopes, prior.pull(parameters), prior.precision
+        )
+        parameters = self._inside(parameters, step)
+        model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
+        _, residual, weight = self._compare(flux[star], variance[star], _SECOND_ERROR, model)
+        cost, _ = outlier(residual.square() * weight, _OUTLIER)
+        merit = cost.sum(dim=1, dtype=torch.float64) + prior.price(parameters)
+        best = torch.arange(size, device=row.device) * number + merit.reshape(size, number).argmin(dim=1)
+
+        parameters, model, slopes, prior = parameters[best], model[best], slopes[best], observation.prior
+        for trial in range(_STEPS):
+            if trial:
+                model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
+            curve, residual, weight = self._compare(flux, variance, _SECOND_ERROR, model)
+            pull = prior.pull(parameters)
+            step = self._step(curve, residual, weight, model, slopes, pull, prior.precision)
+            parameters = self._inside(parameters, step)
+        parameters[:, -2] = shift
+        return parameters
+
+    def _inside(self, parameters: Tensor, step: Tensor) -> Tensor:
+        lower, upper = self._forward.bounds_at(parameters)
+        return torch.minimum(torch.maximum(parameters + step, lower), upper)
+
+    def _pool(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Means of neighbouring good pixels (N, Q) and their variances, infinite where too few are good."""
+        use = observation.use
+        pixels = use.shape[1] // _POOLING * _POOLING
+
+        def total(values: Tensor) -> Tensor:
+            return values[:, :pixels].reshape(len(values), -1, _POOLING).sum(dim=2)
+
+        good = total(use)
+        number = good.clamp_min(1.0)
+        variance = total(use * observation.variance) / number.square()
+        enough = good >= _LEAST_GOOD
+        return total(use * observation.flux) / number, torch.where(
+            enough, variance, torch.full_like(variance, torch.inf)
+        )
+
+    def _compare(
+        self, flux: Tensor, variance: Tensor, error: float, model: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pseudo-continua, residuals and inverse variances of spectra (N, Q) and models of them."""
+        # The error is a fraction of the continuum, which is near the flux where that is of any size.
+        level = error**2 * flux.square()
+        weight = 1.0 / (variance + level + 1e-8)
+        curve = self._continuum.curve(self._continuum.solve(flux, model, weight))
+        weight = 1.0 / (variance + error**2 * curve.square() + 1e-8)
+        residual = flux - curve * model
+        _, factor = outlier(residual.square() * weight, _OUTLIER)
+        weight = weight * factor
+        curve = self._continuum.curve(self._continuum.solve(flux, model, weight))
+        return curve, flux - curve * model, weight
+
+    def _step(
+        self,
+        curve: Tensor,
+        residual: Tensor,
+        weight: Tensor,
+        model: Tensor,
+        slopes: Tensor,
+        pull: Tensor,
+        precision: Tensor,
+    ) -> Tensor:
+        """One step (N, L + 2) of Gauss-Newton along the directions, the continuum marginalised."""
+        root = weight.sqrt()
+        jacobian = slopes * (curve * root)[:, None]
+        own = torch.bmm(jacobian, jacobian.mT).double()
+        cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double()
+        factor, _ = torch.linalg.cholesky_ex(self._continuum.normal_matrix(weight * model.square()))
+        imitated = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
+        along = self._directions.double()
+        gradient = (
+            pull[:, :-2] @ along.T - torch.bmm(jacobian, (root * residual)[:, :, None])[:, :, 0].double()
+        )
+        curvature = own - imitated.mT @ imitated
+        curvature = curvature + torch.einsum("dl,nl,el->nde", along, precision[:, :-2], along)
+        longest = torch.full_like(gradient, _LONGEST)
+        step, _ = bounded_step(gradient, curvature, -longest, longest)
+        return torch.cat([step @ along, step.new_zeros(len(step), 2)], dim=1)

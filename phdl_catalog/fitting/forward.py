@@ -259,7 +259,9 @@ class ForwardModel:
         Right to about half a per cent, which is enough for a curvature.
         """
         labels, unit = state.labels.detach(), self.half_range.float()
-        _, by_label = self._compiled.coefficients_and_jacobian(labels)
+        half = self._coarse.dtype == torch.bfloat16
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            _, by_label = self._compiled.coefficients_and_jacobian(labels)
         in_basis = by_label.mT * unit[:, None]
         rows = state.filters.apply_rows((in_basis.to(self._coarse.dtype) @ self._coarse).float())
         return torch.cat([rows, state.by_shift[:, None], state.by_blur[:, None]], dim=1)

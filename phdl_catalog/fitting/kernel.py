@@ -122,10 +122,14 @@ class FilterBank:
         offsets = np.arange(-REACH, REACH + 1)
         lag = offsets[:, None] - offsets
         covariance = np.cos(2.0 * np.pi * lag[..., None] * frequency) @ power + _CONSTANT
-        self._inverse = torch.as_tensor(np.linalg.inv(covariance), device=device)
+        inverse = np.linalg.inv(covariance)
+        angle = 2.0 * np.pi * frequency[:, None] * offsets
         self._frequency = torch.as_tensor(2.0 * np.pi * frequency, device=device)
         self._power = torch.as_tensor(power, device=device)
-        self._offsets = torch.as_tensor(offsets, dtype=torch.float64, device=device)
+        # cos(f (offset + shift)) in two parts, so that trigonometry is done per frequency only.
+        self._even = torch.as_tensor(np.cos(angle) @ inverse, device=device)
+        self._odd = torch.as_tensor(np.sin(angle) @ inverse, device=device)
+        self._constant = torch.as_tensor(_CONSTANT * inverse.sum(axis=0), device=device)
 
     def filters(self, shift: Tensor, blur: Tensor) -> Filters:
         """Filters that move spectra redward by `shift` pixels and blur them by `blur`.
@@ -137,15 +141,13 @@ class FilterBank:
         blur : (N,) Tensor
             Between `SMALLEST_BLUR` and `LARGEST_BLUR` [square pixels].
         """
-        phase = (self._offsets + shift.double()[:, None])[..., None] * self._frequency
-        damped = self._power * torch.exp(-0.5 * self._frequency**2 * blur.double()[:, None, None])
-        cosine = torch.cos(phase) * damped
-        right = torch.stack(
-            [
-                cosine.sum(-1) + _CONSTANT,
-                -(torch.sin(phase) * damped * self._frequency).sum(-1),
-                (-0.5 * self._frequency**2 * cosine).sum(-1),
-            ],
-            dim=1,
-        )
-        return Filters((right @ self._inverse).float())
+        phase = shift.double()[:, None] * self._frequency
+        damped = self._power * torch.exp(-0.5 * self._frequency**2 * blur.double()[:, None])
+        cosine, sine = torch.cos(phase) * damped, torch.sin(phase) * damped
+        frequency = self._frequency
+        # The filter, and its derivatives by shift and by blur.
+        even = torch.stack([cosine, -sine * frequency, -0.5 * frequency**2 * cosine], dim=1)
+        odd = torch.stack([sine, cosine * frequency, -0.5 * frequency**2 * sine], dim=1)
+        taps = even @ self._even - odd @ self._odd
+        taps[:, 0] += self._constant
+        return Filters(taps.float())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Passes of the active-set method, and sweeps along single parameters that follow.
-_PASSES, _SWEEPS = 5, 1
+#: Passes of the active-set method.
+_PASSES = 5
 
 #: Smallest curvature along a step that a secant update accepts, as a fraction of the expected one.
 _LEAST_CURVATURE = 0.2
@@ -42,8 +42,6 @@ def bounded_step(gradient: Tensor, curvature: Tensor, lower: Tensor, upper: Tens
     low, high = lower / scale, upper / scale
 
     step = _active_set(matrix, right, low, high)
-    for _ in range(_SWEEPS):
-        step = _sweep(matrix, right, low, high, step)
     length = torch.einsum("ni,nij,nj->n", step, matrix, step).clamp_min(0.0).sqrt()
     return step * scale, length
 
@@ -74,18 +72,6 @@ def _active_set(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Ten
         held = (pushed <= low) | (pushed >= high)
         face = torch.where(pushed <= low, low, high) * held
     return best
-
-
-def _sweep(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor, step: Tensor) -> Tensor:
-    """Minimise along one parameter after the other; the matrix has a unit diagonal."""
-    step = step.clone()
-    slope = torch.einsum("nij,nj->ni", matrix, step) - right
-    for index in range(step.shape[1]):
-        old = step[:, index].clone()
-        new = torch.minimum(torch.maximum(old - slope[:, index], low[:, index]), high[:, index])
-        step[:, index] = new
-        slope = slope + matrix[:, :, index] * (new - old)[:, None]
-    return step
 
 
 def secant_update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:

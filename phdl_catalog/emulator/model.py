@@ -267,6 +267,13 @@ class Emulator(SpectrumModel):
         imperfection = Imperfection.from_tensors(pixels.wavelength, part("imperfection."))
         return cls(header, region, transformer, compiled, file_sha256(path), device, imperfection)
 
+    def predict_corrected(self, labels: ArrayLike) -> NDArray[np.float32]:
+        """Like `predict`, with what the model says of real stars: its imperfection corrected."""
+        flux = self.predict(np.asarray(labels, dtype=np.float64))
+        if self.imperfection is None:
+            return flux
+        return self.imperfection.correct(flux.astype(np.float64)).astype(np.float32)
+
     @property
     def transformer(self) -> TransformerModel:
         """The network itself, to train it further."""

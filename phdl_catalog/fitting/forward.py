@@ -162,6 +162,8 @@ class ForwardModel:
         # For derivatives alone; half as many digits are several times faster where there is hardware for it.
         self._coarse = self._basis[1:].to(torch.bfloat16 if _has_bfloat16(self.device) else torch.float32)
         self.grid = PixelGrid(model_grid.first + REACH, model_grid.size - 2 * REACH)
+        #: Wavelength / FWHM of the line-spread function.
+        self.resolution = float(model.resolution)
         self._bank = FilterBank(float(model.resolution), self.device)
         self._set_ranges(np.asarray(model.label_range, dtype=np.float64), margin)
         self._v_micro = MicroturbulenceRange.of(model, self.device)

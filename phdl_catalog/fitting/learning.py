@@ -61,9 +61,9 @@ def held_labels(model: Model, stars: KnownStars) -> KnownLabels:
         else:
             values[:, column] = alpha if name in _ALPHA else 0.0
             errors[:, column] = stars.abundance_error
-    column = names.index("v_micro") if "v_micro" in names else None
-    if column is not None:
-        values[:, column] = np.mean(model.label_range[column])
+    if "v_micro" in names:
+        middle = np.asarray(model.label_range).mean(axis=1)
+        values[:, names.index("v_micro")] = middle[names.index("v_micro")]
     relation = MicroturbulenceRange.of(model, torch.device("cpu"))
     if relation is not None:
         lower, upper = relation.limits(torch.as_tensor(np.nan_to_num(values)))

@@ -10,12 +10,14 @@ covariance with the continuum marginalised.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from phdl_catalog.fitting.forward import ForwardModel, ModelState
+from phdl_catalog.fitting.kernel import resolution_variance
 from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.fitting.prior import Prior
 from phdl_catalog.spectra.continuum import ContinuumBasis
@@ -40,7 +42,7 @@ class Observation:
     use : (N, P) Tensor
         1 where a pixel is used, 0 elsewhere.
     model_variance : (N, P) Tensor
-        Squared error of the model, as a fraction of the continuum.
+        Squared error of the model in single pixels, as a fraction of the continuum.
     prior : Prior
         What is known of the labels beforehand.
     """
@@ -142,6 +144,9 @@ class Objective:
         self.forward = forward
         self.continuum = continuum
         self.bands = bands
+        # A model errs by whole lines: its error is the same within a resolution element, and counts as one of
+        # independent pixels that is larger by the sum of the squared autocorrelation of a line.
+        self._correlation = math.sqrt(2.0 * math.pi * resolution_variance(forward.resolution))
         self._limit = limit
         self._fit_floor = fit_floor
 
@@ -175,7 +180,8 @@ class Objective:
     def _weights(
         self, observation: Observation, curve2: Tensor, residual2: Tensor, floor2: Tensor
     ) -> Weights:
-        variance = observation.variance + (observation.model_variance + self.bands.spread(floor2)) * curve2
+        model_variance = self._correlation * observation.model_variance
+        variance = observation.variance + (model_variance + self.bands.spread(floor2)) * curve2
         inverse = observation.use / variance
         _, factor = outlier(residual2 * inverse, self._limit)
         return Weights(floor2, variance, inverse * factor)

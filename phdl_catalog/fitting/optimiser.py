@@ -175,15 +175,16 @@ class Optimiser:
         parameters : (N, L + 2) Tensor
             To begin with.
         """
-        weights: Weights | None = None
+        objective = self._objective
+        parameters = self._bounds(parameters).inside(parameters)
+        weights = objective.first_weights(observation, objective.forward.evaluate(parameters))
         for _ in range(_RENEWALS):
             box = self._bounds(parameters)
             parameters = box.inside(parameters)
-            state = self._objective.forward.evaluate(parameters)
-            weights = weights or self._objective.first_weights(observation, state)
-            weights = self._objective.weigh(observation, state, weights)
-            point = self._objective.score(observation, parameters, state, weights)
-            fisher = self._objective.curvature(point, weights)
+            state = objective.forward.evaluate(parameters)
+            weights = objective.weigh(observation, state, weights)
+            point = objective.score(observation, parameters, state, weights)
+            fisher = objective.curvature(point, weights)
             curvature = fisher + torch.diag_embed(observation.prior.precision)
             memory = self._steps(observation, weights, _Memory.of(point, curvature), box)
             parameters = memory.parameters

@@ -137,7 +137,9 @@ def simulate_release(
         Told the number of spectra written so far.
     """
     survey = plan_survey(plan, model.label_names, model.label_range)
-    files = write_survey(folder.spectra, survey, plan, model.wavelength, model.predict, progress)
+    # Real stars differ from ab initio spectra as the model says they do; fits expect it.
+    predict = getattr(model, "predict_corrected", model.predict)
+    files = write_survey(folder.spectra, survey, plan, model.wavelength, predict, progress)
     write_pairs(folder.pairs, survey, np.random.default_rng([plan.seed, 2]))
     write_references(folder.references, survey, np.random.default_rng([plan.seed, 3]))
     write_truth(folder.truth, survey)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from phdl_catalog.cli.output import JsonOption, print_json, print_table, progres
 from phdl_catalog.errors import InputError, PhdlError, RejectedSpectrum
 
 if TYPE_CHECKING:
+    from phdl_catalog.emulator import Emulator
     from phdl_catalog.fitting import FitResult, Fitter
     from phdl_catalog.spectra.spectrum import Spectrum
 
@@ -42,13 +44,27 @@ def fit_file(
         Path | None, typer.Option("--plot", help="Folder for a figure of each fit, made if it is not there.")
     ] = None,
     plot_format: Annotated[str, typer.Option("--format", help="Format of figures: png, pdf or svg.")] = "png",
+    prior: Annotated[
+        list[str] | None,
+        typer.Option("--prior", help="Gaussian prior LABEL=MEAN:SIGMA, e.g. mg_fe=0.1:0.2; may be repeated."),
+    ] = None,
+    ab_initio: Annotated[
+        bool, typer.Option("--ab-initio", help="Do not correct the model for real stars: computed spectra.")
+    ] = False,
+    polish: Annotated[
+        bool, typer.Option("--polish", help="Fit again with the transformer itself; a second a star.")
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", metavar="STEPS", help="Sample posteriors; 2000 is a minute each."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Fit the labels of spectra in files, here and now: no database, no broker."""
     import torch
 
     from phdl_catalog.emulator import load_model
-    from phdl_catalog.fitting import Fitter
+    from phdl_catalog.fitting import FitOptions, Fitter, LabelPrior
     from phdl_catalog.settings import get_settings
 
     if plot_format not in ("png", "pdf", "svg"):
@@ -56,7 +72,9 @@ def fit_file(
     files = list(_files(paths))
     _check_device(device)
     loaded = load_model(model, device)
-    fitter = Fitter(loaded, device=device)
+    priors = tuple(LabelPrior.parse(text) for text in prior or ())
+    fitter = Fitter(loaded, FitOptions(correct_model=not ab_initio, priors=priors), device)
+    wanted = _Wanted(plot, plot_format, polish, sample)
     if plot is not None:
         plot.mkdir(parents=True, exist_ok=True)
     chunks = [files[start : start + _FILES_AT_ONCE] for start in range(0, len(files), _FILES_AT_ONCE)]
@@ -68,7 +86,7 @@ def fit_file(
             get_settings().threads, initializer=partial(torch.set_num_threads, 1)
         ) as pool:
             try:
-                for part in pool.map(lambda chunk: _fit_files(chunk, fitter, plot, plot_format), chunks):
+                for part in pool.map(lambda chunk: _fit_files(chunk, loaded, fitter, wanted), chunks):
                     results.extend(part)
                     progress.advance(task, len(part))
             except KeyboardInterrupt:
@@ -109,9 +127,17 @@ def _files(paths: list[Path]) -> Iterator[Path]:
         yield from inside
 
 
-def _fit_files(
-    files: list[Path], fitter: Fitter, plot: Path | None, plot_format: str
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Wanted:
+    """What is wanted beside the fits."""
+
+    plot: Path | None
+    plot_format: str
+    polish: bool
+    sample: int | None
+
+
+def _fit_files(files: list[Path], model: Emulator, fitter: Fitter, wanted: _Wanted) -> list[dict[str, Any]]:
     """Read and fit some files together; one document each, in their order."""
     import numpy as np
 
@@ -138,14 +164,42 @@ def _fit_files(
         where = SURVEY_GRID.slice_of(spectrum.grid)
         flux[row, where], ivar[row, where] = spectrum.flux, spectrum.ivar
         bad[row, where] = ~good_pixels(spectrum.ivar, spectrum.andmask, spectrum.ormask)
-    result = fitter.fit(SURVEY_GRID.wavelength, flux, ivar, bad, keep_pixels=plot is not None)
+    result = fitter.fit(SURVEY_GRID.wavelength, flux, ivar, bad, keep_pixels=wanted.plot is not None)
+    moved = None
+    if wanted.polish:
+        from phdl_catalog.fitting.polish import polish
+
+        result, moved = polish(
+            model, result, SURVEY_GRID.wavelength, flux, ivar, bad, fitter.options,
+            keep_pixels=wanted.plot is not None,
+        )  # fmt: skip
     for row, (number, spectrum) in enumerate(accepted):
-        documents[number].update(_document(spectrum, result, row))
-        if plot is not None:
-            documents[number]["figure"] = str(
-                _plot(files[number], spectrum, flux[row], result, row, plot, plot_format)
-            )
+        document = documents[number]
+        document.update(_document(spectrum, result, row))
+        if document["status"] == "failed":
+            continue
+        if moved is not None:
+            document["polished"] = dict(zip(result.label_names, moved[row].tolist(), strict=True))
+        if wanted.sample is not None:
+            rows = (SURVEY_GRID.wavelength, flux[row], ivar[row], bad[row])
+            document["posterior"] = _posterior(fitter, *rows, wanted.sample)
+        if wanted.plot is not None:
+            document["figure"] = str(_plot(files[number], spectrum, flux[row], result, row, wanted))
     return documents
+
+
+def _posterior(fitter: Fitter, wavelength: Any, flux: Any, ivar: Any, bad: Any, steps: int) -> dict[str, Any]:
+    import numpy as np
+
+    from phdl_catalog.fitting.sampling import sample_posterior
+
+    found = sample_posterior(fitter, wavelength, flux, ivar, bad, steps=steps, rng=np.random.default_rng(0))
+    return {
+        "steps": steps,
+        "acceptance": found.acceptance,
+        "autocorrelation": found.autocorrelation,
+        "labels": found.summary(),
+    }
 
 
 def _rejected(path: Path, error: RejectedSpectrum) -> dict[str, Any]:
@@ -192,14 +246,13 @@ def _document(spectrum: Spectrum, result: FitResult, row: int) -> dict[str, Any]
     }
 
 
-def _plot(
-    path: Path, spectrum: Spectrum, flux: Any, result: FitResult, row: int, folder: Path, plot_format: str
-) -> Path:
+def _plot(path: Path, spectrum: Spectrum, flux: Any, result: FitResult, row: int, wanted: _Wanted) -> Path:
     from phdl_catalog.fitting.figure import plot_fit
 
     header = spectrum.header
     title = f"{header.designation or path.name}   obsid {header.obsid}   {header.object_subclass or ''}"
-    output = folder / f"{path.name.split('.fit')[0]}.{plot_format}"
+    assert wanted.plot is not None
+    output = wanted.plot / f"{path.name.split('.fit')[0]}.{wanted.plot_format}"
     plot_fit(flux, result, row, title).savefig(output, dpi=130)
     return output
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from phdl_catalog.fitting.prepare import PreparedSpectra, check_spectra, place, 
 from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, shared_prior
 from phdl_catalog.fitting.result import FitResult, FittedPixels
 from phdl_catalog.fitting.starts import make_templates
+from phdl_catalog.fitting.suspects import find_suspects
 from phdl_catalog.fitting.uncertainty import uncertainty
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
 from phdl_catalog.spectra.continuum import ContinuumBasis
@@ -37,6 +38,22 @@ _BATCH_SIZE = {"cpu": 64, "cuda": 1024}
 #: Templates are not the star: a pseudo-continuum as supple as that of the fit would imitate the differences,
 #: so the search for the velocity has knots so many times farther apart.
 _SEARCH_STIFFNESS = 3.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a batch looked like to the optimiser, and where it ended.
+
+    Parameters
+    ----------
+    observation : Observation
+    alignment : Alignment
+    solution : Solution
+    """
+
+    observation: Observation
+    alignment: Alignment
+    solution: Solution
 
 
 class Fitter:
@@ -133,15 +150,7 @@ class Fitter:
         """Fit spectra; parameters, result and errors are those of `fit_spectra`."""
         grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
         prior = combine(self._prior, known, len(rows))
-        leave_out = avoided(
-            grid.wavelength,
-            self.options.mask_telluric,
-            self.options.mask_interstellar,
-            self.options.mask_arm_overlap,
-        )
-        reached = self._search.observed_grid
-        number = np.arange(grid.first, grid.stop)
-        leave_out |= (number < reached.first) | (number >= reached.stop)
+        leave_out = self._left_out(grid)
         pixels = _no_pixels(grid, len(rows)) if keep_pixels else None
         result = FitResult.empty(self._forward.label_names, len(rows), pixels)
         batch = self.options.batch_size or _BATCH_SIZE.get(self.device.type, 32)
@@ -162,18 +171,55 @@ class Fitter:
         good = np.flatnonzero(spectra.flags == 0)
         if not len(good):
             return
+        with torch.no_grad():
+            fitted = self._solve(spectra, good, known)
+            part = self._result(spectra, good, fitted.observation, fitted.alignment, fitted.solution)
+        if result.pixels is not None:
+            pixels = self._pixels(spectra, good, fitted.observation, fitted.alignment, fitted.solution)
+            part = replace(part, pixels=pixels)
+        result.put(numbers[good], part)
+
+    def _solve(self, spectra: PreparedSpectra, good: NDArray[np.int64], known: KnownLabels) -> Fitted:
         observed = self._search.observed_grid
         flux = torch.from_numpy(place(spectra.flux[good], spectra.grid, observed)).to(self.device)
         ivar = torch.from_numpy(place(spectra.ivar[good], spectra.grid, observed)).to(self.device)
+        alignment = self._search.search(flux, ivar)
+        observation = self._observe(flux, ivar, alignment, known.rows(good))
+        start = self._coarse.run(observation, alignment.templates, alignment.fraction)
+        return Fitted(observation, alignment, self._optimiser.run(observation, start))
+
+    def solve(
+        self, wavelength: ArrayLike, flux: ArrayLike, ivar: ArrayLike, mask: ArrayLike | None = None
+    ) -> Fitted | None:
+        """The optimiser's own view of the fit of one spectrum (P,); None if there is nothing to fit."""
+        grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
+        if len(rows) != 1:
+            raise InputError(f"flux has shape {rows.shape}; one spectrum is wanted")
+        spectra = prepare_spectra(grid, rows, weights, bad, self._left_out(grid))
+        if spectra.flags[0]:
+            return None
         with torch.no_grad():
-            alignment = self._search.search(flux, ivar)
-            observation = self._observe(flux, ivar, alignment, known.rows(good))
-            start = self._coarse.run(observation, alignment.templates, alignment.fraction)
-            solution = self._optimiser.run(observation, start)
-            part = self._result(spectra, good, observation, alignment, solution)
-        if result.pixels is not None:
-            part = replace(part, pixels=self._pixels(spectra, good, observation, alignment, solution))
-        result.put(numbers[good], part)
+            return self._solve(spectra, np.array([0]), self._prior)
+
+    @property
+    def forward(self) -> ForwardModel:
+        """Spectra of the model on the pixels of the fit."""
+        return self._forward
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self._objective
+
+    def _left_out(self, grid: PixelGrid) -> NDArray[np.bool_]:
+        """Pixels (P,) that no fit uses: avoided bands, and what no shift brings onto the model's."""
+        choice = self.options
+        out = avoided(
+            grid.wavelength, choice.mask_telluric, choice.mask_interstellar, choice.mask_arm_overlap
+        )
+        reached = self._search.observed_grid
+        number = np.arange(grid.first, grid.stop)
+        return out | (number < reached.first) | (number >= reached.stop)
 
     def _observe(self, flux: Tensor, ivar: Tensor, alignment: Alignment, known: KnownLabels) -> Observation:
         weight = self._search.aligned(ivar, alignment.pixels)
@@ -224,6 +270,10 @@ class Fitter:
             target[...] = values.cpu().numpy()
         part.snr[:] = spectra.snr[good]
         part.distance[:] = training_distance(self.model, part.labels)
+        suspects = find_suspects(
+            forward.grid, point.state.flux, point.curve, point.residual, solution.weights.variance,
+            observation.use,
+        )  # fmt: skip
         flags, label_flags = judge(
             part,
             at_bound=solution.at_bound[:, :n_labels].cpu().numpy(),
@@ -233,6 +283,8 @@ class Fitter:
             unique_velocity=alignment.unique.cpu().numpy(),
             shift=point.parameters[:, -2].cpu().numpy(),
             model_pixels=forward.grid.size,
+            emission=suspects.emission.cpu().numpy(),
+            double_lined=suspects.double_lined.cpu().numpy(),
         )
         part.flags[:] = flags
         part.label_flags[:] = label_flags

@@ -38,6 +38,12 @@ class FitFlag(enum.IntFlag):
     MOSTLY_MASKED = 256
     """Less than half of the model's pixels were usable."""
 
+    EMISSION_LINES = 2048
+    """Light over the model in hydrogen lines or [O III], [N II], [S II]: an active star or a nebula."""
+
+    DOUBLE_LINED = 4096
+    """The residuals look like a second set of lines, at another velocity: two stars in one spectrum."""
+
     QUARANTINED = 1024
     """The fit of this spectrum broke its worker or raised an error every time; the row has no labels."""
 

@@ -34,6 +34,8 @@ def judge(
     unique_velocity: NDArray[np.bool_],
     shift: NDArray[np.float64],
     model_pixels: int,
+    emission: NDArray[np.bool_],
+    double_lined: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Flags of N fits that have labels.
 
@@ -53,6 +55,8 @@ def judge(
         How far the velocity moved during the fit [pixels].
     model_pixels : int
         Pixels that a complete spectrum has.
+    emission, double_lined : (N,) bool
+        From `find_suspects`.
 
     Returns
     -------
@@ -87,6 +91,8 @@ def judge(
         (FitFlag.LOW_SNR, result.snr < options.low_snr),
         (FitFlag.AT_BOUND, at_bound[:, main].any(axis=1)),
         (FitFlag.MOSTLY_MASKED, result.n_pixels < model_pixels // 2),
+        (FitFlag.EMISSION_LINES, emission),
+        (FitFlag.DOUBLE_LINED, double_lined),
     ):
         flags[condition] |= int(flag)
     return flags, label_flags

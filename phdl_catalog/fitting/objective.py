@@ -201,6 +201,14 @@ class Objective:
         gradient = prior.pull(parameters) - self.forward.pull_back(state, weighted * curve)
         return Point(parameters, cost, gradient, state, curve, residual)
 
+    def price(
+        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
+    ) -> Tensor:
+        """The cost (N,) alone, float64."""
+        _, residual = self._residual(observation, state, weights.weight)
+        cost = (weights.weight * residual * residual).sum(dim=1, dtype=torch.float64)
+        return cost + observation.prior.price(parameters)
+
     def reduced_chi2(self, observation: Observation, point: Point) -> Tensor:
         """Reduced chi2 (N,) with the noise and the model's stated error alone, outliers counted as such."""
         variance = observation.variance + observation.model_variance * point.curve.square()

@@ -1,0 +1,120 @@
+"""Stars that are not what a fit takes them for: two spectra in one, and lines in emission.
+
+Both are looked for in the residuals of a fit, so that whatever the model describes is out of the way.
+
+- A second star adds its own lines, moved by the difference of the velocities.  The residual is compared with
+  the fitted lines at every shift from `_NEAREST` to `_FARTHEST` pixels to either side: how much of such a
+  spectrum is in it, and how significantly.  At R = 1800 stars that differ by less than 250 km/s do not show.
+- Emission is light over the model within a resolution element of a few lines, more than the noise and the
+  model's error explain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phdl_catalog.spectra.grid import PixelGrid
+
+#: Velocity differences searched [pixels of 69 km/s].
+_NEAREST, _FARTHEST = 4, 9
+
+#: Share of a second spectrum, and its significance, from which on two stars are suspected.
+_LEAST_SHARE, _LEAST_SIGNIFICANCE = 0.08, 8.0
+
+#: By how much a share must exceed that on the other side: faults of the model are on both.
+_LEAST_CONTRAST = 2.0
+
+#: Deviations are cut here [sigma].
+_LARGEST_DEVIATION = 4.0
+
+#: Lines in which stars and nebulae emit [Angstrom in vacuum]: hydrogen, [O III], [N II], [S II].
+_EMISSION_LINES = (6564.6, 4862.7, 5008.2, 6585.3, 6718.3)
+
+#: Half width that light is added up in [pixels], and its least equivalent width [Angstrom] and significance.
+_HALF_WIDTH, _LEAST_WIDTH, _LEAST_EMISSION = 3, 0.4, 6.0
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What the residuals of a batch look like.
+
+    Parameters
+    ----------
+    double_lined, emission : (N,) Tensor
+        bool.
+    share, significance : (N,) Tensor
+        Of a second spectrum.
+    """
+
+    double_lined: Tensor
+    emission: Tensor
+    share: Tensor
+    significance: Tensor
+
+
+def find_suspects(
+    grid: PixelGrid, model: Tensor, curve: Tensor, residual: Tensor, variance: Tensor, use: Tensor
+) -> Suspects:
+    """Look at residuals.
+
+    Parameters
+    ----------
+    grid : PixelGrid
+        Pixels of the fit, at rest.
+    model, curve : (N, P) Tensor
+        Normalised model and pseudo-continuum.
+    residual, variance : (N, P) Tensor
+        Observed minus model flux, and its variance, model error included.
+    use : (N, P) Tensor
+        1 where a pixel is used.
+    """
+    share, significance, contrast = _second_spectrum(model, curve, residual, use / variance)
+    double = (share > _LEAST_SHARE) & (significance > _LEAST_SIGNIFICANCE) & (contrast > _LEAST_CONTRAST)
+    return Suspects(double, _emission(grid, curve, residual, variance, use), share, significance)
+
+
+def _second_spectrum(
+    model: Tensor, curve: Tensor, residual: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Largest share of a second spectrum (N,), its significance, and its ratio to that on the other side."""
+    # Lines without the mean depth around: a continuum takes that up.
+    lines = model - 1.0
+    lines = lines - torch.nn.functional.avg_pool1d(lines[:, None], 61, 1, 30, count_include_pad=False)[:, 0]
+    # Single deviating pixels are no second star.
+    largest = _LARGEST_DEVIATION * weight.clamp_min(1e-12).rsqrt()
+    pull = weight * curve * residual.clamp(-largest, largest)
+    norm = weight * curve.square()
+    shares, significances = [], []
+    for shift in (*range(-_FARTHEST, -_NEAREST + 1), *range(_NEAREST, _FARTHEST + 1)):
+        moved = torch.roll(lines, shift, dims=1)
+        power = (norm * moved.square()).sum(dim=1).clamp_min(1e-12)
+        product = (pull * moved).sum(dim=1)
+        shares.append(product / power)
+        significances.append(product / power.sqrt())
+    share, significance = torch.stack(shares, dim=1), torch.stack(significances, dim=1)
+    half = share.shape[1] // 2
+    best = share.argmax(dim=1, keepdim=True)
+    left, right = share[:, :half].max(dim=1).values, share[:, half:].max(dim=1).values
+    contrast = torch.maximum(left, right) / torch.minimum(left, right).clamp_min(1e-3)
+    return share.gather(1, best)[:, 0], significance.gather(1, best)[:, 0], contrast
+
+
+def _emission(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor, use: Tensor) -> Tensor:
+    """Whether one of the lines is in emission (N,)."""
+    found = torch.zeros(len(curve), dtype=torch.bool, device=curve.device)
+    wavelength = grid.wavelength
+    for line in _EMISSION_LINES:
+        centre = int(np.abs(wavelength - line).argmin())
+        if not _HALF_WIDTH <= centre < grid.size - _HALF_WIDTH:
+            continue
+        window = slice(centre - _HALF_WIDTH, centre + _HALF_WIDTH + 1)
+        step = float(wavelength[centre + 1] - wavelength[centre])
+        light = (residual * use / curve.clamp_min(1e-3))[:, window].sum(dim=1)
+        noise = (variance * use / curve.clamp_min(1e-3).square())[:, window].sum(dim=1).sqrt()
+        complete = use[:, window].sum(dim=1) > _HALF_WIDTH
+        found |= complete & (light * step > _LEAST_WIDTH) & (light > _LEAST_EMISSION * noise)
+    return found

@@ -1,5 +1,9 @@
 """How fast the fit is, and how near to the bound: ``python benchmarks/fit.py [--stars N] [--threads T]``.
 
+In the same run two other ways fit some of the same spectra, with less to find out (`fit_peers.py`): The
+Payne's (scipy's trust region with finite differences, on its network) and CMA-ES on the transformer
+(``pip install cma``).
+
 Spectra are the packaged model's own, at labels inside its training region, with LAMOST's fall of S/N to
 the blue, random velocities and a random smooth response.  So the table shows the fit alone: errors of the
 emulator and of the physics behind it are not in it.  Times are wall-clock, from arrays to labels; the
@@ -13,6 +17,7 @@ import time
 
 import numpy as np
 import torch
+from fit_peers import evolution_strategy, payne_way, train_payne
 from numpy.typing import NDArray
 
 from phdl_catalog import load_model
@@ -37,8 +42,8 @@ def draw_labels(model: Emulator, number: int, generator: np.random.Generator) ->
 
 def simulate(
     model: Emulator, labels: NDArray[np.float64], snr: float, generator: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Flux and ivar (N, P) on the survey's grid, and velocities (N,)."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Flux, ivar and response (N, P) on the survey's grid, and velocities (N,)."""
     number = len(labels)
     rv = generator.uniform(-300, 300, number)
     shift = np.log10(1 + rv / SPEED_OF_LIGHT) / 1e-4
@@ -57,7 +62,7 @@ def simulate(
     )
     error = response / (snr * np.clip((SURVEY_GRID.wavelength - 3600) / 1100, 0.05, 1.6))
     flux = flux * response + generator.normal(size=flux.shape) * error
-    return np.where(inside, flux, 0.0), np.where(inside, error**-2.0, 0.0), rv
+    return np.where(inside, flux, 0.0), np.where(inside, error**-2.0, 0.0), response, rv
 
 
 def measure(
@@ -76,6 +81,49 @@ def spread(values: NDArray[np.float64]) -> float:
     return float(np.diff(np.percentile(values, [15.87, 84.13]))[0] / 2) if len(values) > 10 else float("nan")
 
 
+def peer_rows(
+    model: Emulator,
+    network: torch.nn.Module,
+    options: argparse.Namespace,
+    snr: float,
+    labels: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    ivar: NDArray[np.float64],
+    response: NDArray[np.float64],
+    rv: NDArray[np.float64],
+    ours: FitResult,
+) -> list[tuple[str | float, ...]]:
+    """Rows of the table of peers, for the first stars; they start at the middle of the range.
+
+    The velocity they start with is right to 20 km/s.
+    """
+    first = model.pixels.first - SURVEY_GRID.first
+    inside = slice(first, first + model.pixels.size)
+    rows: list[tuple[str | float, ...]] = []
+    for way, number in (("The Payne's way", options.payne_stars), ("CMA-ES, transformer", options.cma_stars)):
+        if not number:
+            continue
+        some = slice(0, number)
+        level = np.where(response > 0, response, 1.0)[some, inside]
+        data = np.where(ivar[some, inside] > 0, flux[some, inside] / level, 1.0)
+        used = np.maximum(ivar[some, inside], 1e-8) * level**2
+        error = np.where(ivar[some, inside] > 0, used**-0.5, 1e4)
+        start = np.zeros((number, len(model.label_names) + 1))
+        start[:, -1] = (rv[some] + 20.0) / 100.0
+        if way.startswith("The"):
+            found = payne_way(network, data, error, start)
+        else:
+            found = evolution_strategy(model, data, error, start, options.cma_evaluations, options.seed)
+        pull = (found.labels - labels[some]) / ours.errors[some]
+        cells: list[str | float] = []
+        for name in SHOWN:
+            column = model.label_names.index(name)
+            good = ours.label_flags[some, column] == 0
+            cells.append(f"{np.sqrt(np.square(pull[good, column]).mean()):.1f}" if good.any() else "")
+        rows.append((way, snr, f"{found.rate:.4f}", *cells))
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -84,15 +132,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--payne-stars", type=int, default=6, help="fitted by The Payne's way; 0: none")
+    parser.add_argument("--payne-seconds", type=float, default=60.0, help="training of its network")
+    parser.add_argument("--cma-stars", type=int, default=1, help="fitted by CMA-ES; 0: none")
+    parser.add_argument("--cma-evaluations", type=int, default=8000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
-    fitter = Fitter(model, FitOptions(velocity_floor=0.0), device=options.device)
-    speed, quality = [], []
+    generator = np.random.default_rng(options.seed + 1)
+    network = train_payne(model, draw_labels(model, 4000, generator), options.payne_seconds, options.seed)
+    fitter = Fitter(model, FitOptions(velocity_floor=0.0, correct_model=False), device=options.device)
+    speed, quality, peers = [], [], []
     for snr in SNRS:
         generator = np.random.default_rng(options.seed)
         labels = draw_labels(model, options.stars, generator)
-        flux, ivar, rv = simulate(model, labels, snr, generator)
+        flux, ivar, response, rv = simulate(model, labels, snr, generator)
         result, rate, cost = measure(fitter, flux, ivar)
         converged = np.mean((result.flags & FitFlag.NOT_CONVERGED) == 0)
         pull_rv = spread((result.rv - rv) / result.e_rv)
@@ -114,10 +168,13 @@ def main() -> None:
             good = result.label_flags[:, index] == 0
             row.append(f"{spread(((result.labels - labels) / result.errors)[good, index]):.2f}")
         quality.append(row)
+        peers.append(("ours", snr, f"{rate:.2f}", *row[1:]))
+        peers.extend(peer_rows(model, network, options, snr, labels, flux, ivar, response, rv, result))
     columns = (
         "S/N",
         "threads",
         "fits/s",
+        "ms of processor",
         "evaluations",
         "converged",
         "rv scatter [km/s]",
@@ -125,6 +182,11 @@ def main() -> None:
     )
     print_table(f"{len(model.label_names)} labels, velocity and line width", columns, speed)
     print_table("scatter / quoted error, which is the Cramer-Rao bound", ("S/N", *SHOWN), quality)
+    print_table(
+        "the same spectra, three ways: root mean square of (fit - truth) / bound for the peers",
+        ("way", "S/N", "fits/s", *SHOWN),
+        peers,
+    )
 
 
 if __name__ == "__main__":

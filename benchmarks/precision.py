@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -130,11 +131,13 @@ class Precision:
     bias: float
 
 
-def measure(model: Emulator, grid: AbInitioGrid, stars: int, repeats: int, seed: int) -> list[Precision]:
+def measure(
+    model: Emulator, grid: AbInitioGrid, stars: int, repeats: int, seed: int, snrs: Sequence[float] = SNRS
+) -> list[Precision]:
     """Observe, fit twice, compare; label by label and S/N by S/N, velocity last."""
     out = []
     error = stated_error(model, grid)
-    for snr in SNRS:
+    for snr in snrs:
         observed = observe_grid(grid, stars, repeats, snr, seed)
         photons, result = fit(model, observed, None), fit(model, observed, error)
         truth = np.column_stack([observed.labels, observed.rv])

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 #: Lines that are named [Angstrom in vacuum].
 _LINES = (
     ("Ca K", 3934.8), ("Ca H", 3969.6), ("Hδ", 4102.9), ("Ca I", 4227.9), ("CH G", 4305.0), ("Hγ", 4341.7),
-    ("Hβ", 4862.7), ("Mg b", 5176.0), ("Fe I", 5271.0), ("Na D", 5894.6), ("Hα", 6564.6), ("Ca T", 8500.4),
-    ("Ca T", 8544.4), ("Ca T", 8664.5),
+    ("Hβ", 4862.7), ("Mg b", 5176.0), ("Fe I", 5271.0), ("Na D", 5894.6), ("Hα", 6564.6), ("Ca II", 8500.4),
+    ("Ca II", 8544.4), ("Ca II", 8664.5),
 )  # fmt: skip
 
 #: Panels of wavelength.
@@ -107,18 +107,16 @@ def _draw_panel(
             wavelength, 0, 1, where=~used, step="mid", transform=axes.get_xaxis_transform(),
             color="0.9", linewidth=0, label="not used" if axes is upper else None,
         )  # fmt: skip
-    upper.step(wavelength, np.where(used, data, np.nan), where="mid", color="black", lw=0.7, label="observed")
-    upper.plot(wavelength, model, color="tab:red", lw=0.9, alpha=0.9, label="model")
+    upper.step(wavelength, np.where(used, data, np.nan), where="mid", color="0.15", lw=1.0, label="observed")
+    upper.plot(wavelength, model, color="tab:red", lw=0.8, label="model")
     deepest = np.nanmin(model, initial=1.0, where=np.isfinite(model))
-    upper.set_ylim(max(0.0, deepest - 0.15), 1.22)
+    upper.set_ylim(max(0.0, deepest - 0.1), 1.24)
     upper.set_ylabel("flux / continuum")
     upper.tick_params(labelbottom=False)
     for name, place in _LINES:
         if limits[0] < place < limits[1]:
-            upper.annotate(
-                name, (place, 1.12), ha="center", fontsize=8, color="tab:blue",
-                xytext=(place, 1.16), arrowprops={"arrowstyle": "-", "color": "tab:blue", "lw": 0.6},
-            )  # fmt: skip
+            upper.plot([place, place], [1.05, 1.11], color="tab:blue", lw=0.9)
+            upper.text(place, 1.12, name, ha="center", va="bottom", fontsize=9, color="tab:blue")
     lower.axhspan(-1, 1, color="tab:red", alpha=0.12, lw=0)
     lower.step(wavelength, residual, where="mid", color="black", lw=0.5)
     lower.set_ylim(-_DEEPEST_RESIDUAL, _DEEPEST_RESIDUAL)
@@ -135,6 +133,7 @@ def _write_labels(axes: Axes, result: FitResult, row: int) -> None:
         f"χ²  {result.chi2[row]:.2f}   S/N {result.snr[row]:.0f}",
         f"error floor  {100 * result.error_floor[row]:.1f} %",
         f"flags: {flags}",
+        "grey: a limit, or not constrained",
     ]
     step = 1.0 / (len(result.label_names) + len(head) + 2)
     for number, text in enumerate(head):

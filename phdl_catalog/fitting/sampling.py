@@ -20,7 +20,7 @@ from phdl_catalog.fitting.uncertainty import uncertainty
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY
 
 #: Walkers for each parameter.
-_WALKERS = 2
+_WALKERS = 4
 
 #: Share of the steps that is thrown away: walkers have to forget where they began.
 _BURN_IN = 0.4
@@ -127,7 +127,7 @@ def sample_posterior(
     start = np.clip(start, lower + 1e-3 * (upper - lower), upper - 1e-3 * (upper - lower))[:, free]
     sampler = emcee.EnsembleSampler(
         walkers, int(free.sum()), log_probability, vectorize=True,
-        moves=[(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
+        moves=[(emcee.moves.DEMove(), 0.9), (emcee.moves.DEMove(gamma0=1.0), 0.1)],
     )  # fmt: skip
     sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
     sampler.run_mcmc(start, steps)

@@ -11,8 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from phdl_catalog.cli.main import app
-from phdl_catalog.emulator import packaged_models
+from phdl_catalog.emulator import load_model, packaged_models
+from phdl_catalog.errors import InputError
+from phdl_catalog.fitting import Fitter
 from phdl_catalog.fitting.flags import FitFlag, flag_names
+from phdl_catalog.spectra.grid import PixelGrid
+from phdl_catalog.spectra.solar import read_solar_spectrum
 
 pytestmark = pytest.mark.skipif("default" not in packaged_models(), reason="there is no packaged model")
 
@@ -29,6 +33,8 @@ def test_real_stars_agree_with_the_survey_pipeline(shared_data: Path) -> None:
     assert [int(result["obsid"]) for result in results] == chosen["obsid"].tolist()
     # Offsets are those of the pipeline and of the line list, which calibration removes; scatter is the fit's.
     limits = {"teff": (400.0, 250.0), "logg": (0.5, 0.45), "fe_h": (0.4, 0.2)}
+    if load_model("default").imperfection is not None:
+        limits = {"teff": (120.0, 120.0), "logg": (0.2, 0.25), "fe_h": (0.12, 0.12)}
     for name, (offset, scatter) in limits.items():
         difference = np.array([result["labels"][name] for result in results]) - chosen[name].to_numpy()
         middle = np.median(difference)
@@ -37,6 +43,58 @@ def test_real_stars_agree_with_the_survey_pipeline(shared_data: Path) -> None:
     velocity = np.array([result["rv"] for result in results]) - chosen["z"].to_numpy() * 299792.458
     assert 1.4826 * np.median(np.abs(velocity)) < 8.0
     assert not any("not_converged" in result["flags"] for result in results)
+
+
+@pytest.mark.shared_data
+def test_the_sun_is_the_sun(shared_data: Path) -> None:
+    model = load_model("default")
+    if model.imperfection is None:
+        pytest.skip("the packaged model has no imperfection")
+    grid = PixelGrid(model.pixels.first - 50, model.pixels.size + 100)
+    flux = read_solar_spectrum(
+        shared_data / "solar" / "sun_chance_kurucz_2010.txt.gz", grid, model.resolution
+    )
+    result = Fitter(model).fit(grid.wavelength, flux, (200.0 / flux) ** 2)
+    fitted = dict(zip(result.label_names, result.labels[0], strict=True))
+    assert result.flags[0] == 0
+    assert abs(fitted["teff"] - 5772.0) < 60.0
+    assert abs(fitted["logg"] - 4.438) < 0.10
+    assert abs(fitted["fe_h"]) < 0.07
+    assert all(abs(fitted[f"{name}_fe"]) < 0.10 for name in ("mg", "si", "ca", "ti", "cr", "ni"))
+
+
+@pytest.mark.shared_data
+def test_repeats_differ_by_their_errors(shared_data: Path) -> None:
+    index = pd.read_csv(shared_data / "lamost" / "index.csv")
+    repeats = index[index["repeat_group"].notna()].sort_values("repeat_group").iloc[:60]
+    files = [str(shared_data / "lamost" / name) for name in repeats["file"]]
+    results = json.loads(CliRunner().invoke(app, ["fit", "file", "--json", *files]).stdout)["results"]
+    group = repeats["repeat_group"].to_numpy()
+    for name in ("teff", "logg", "fe_h", "mg_fe", "ca_fe", "ti_fe", "ni_fe"):
+        ratios = [
+            (results[i]["labels"][name] - results[j]["labels"][name])
+            / np.hypot(results[i]["errors"][name], results[j]["errors"][name])
+            for i in range(len(group))
+            for j in range(i)
+            if group[i] == group[j] and not results[i]["flags"] and not results[j]["flags"]
+        ]
+        assert len(ratios) > 25
+        assert 0.6 < np.std(ratios) < 1.5, name
+
+
+@pytest.mark.shared_data
+def test_polishing_moves_labels_by_less_than_their_errors(shared_data: Path) -> None:
+    star = sorted((shared_data / "lamost" / "dr10_subgiant_snr50").iterdir())[0]
+    done = CliRunner().invoke(app, ["fit", "file", "--json", "--polish", "--prior", "eu_fe=0:0.3", str(star)])
+    (result,) = json.loads(done.stdout)["results"]
+    assert np.median(np.abs(list(result["polished"].values()))) < 0.5
+
+
+def test_a_malformed_prior_is_an_error_that_shows_the_form(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["fit", "file", "--prior", "mg_fe", str(tmp_path / "x.fits")])
+    assert done.exit_code != 0
+    assert isinstance(done.exception, InputError)
+    assert "mg_fe=0.1:0.2" in str(done.exception)
 
 
 @pytest.mark.shared_data

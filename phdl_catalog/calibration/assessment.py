@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from phdl_catalog.calibration.basis import CONSTANT_SIGMA
 from phdl_catalog.calibration.calibrators import Calibrators, Use
-from phdl_catalog.calibration.inference import (
-    PAIR,
-    REFERENCE,
-    Equations,
-    Scales,
-    constant_only,
-    leave_one_out,
-)
-from phdl_catalog.calibration.joint import JointSolution, LabelProblem, label_problem, survey_precision
+from phdl_catalog.calibration.directions import POPULATIONS, Directions
+from phdl_catalog.calibration.inference import PAIR, REFERENCE
+from phdl_catalog.calibration.joint import JointSolution
 from phdl_catalog.calibration.members import Members
+from phdl_catalog.calibration.problem import LabelProblem
+from phdl_catalog.calibration.repeats import ErrorScale
 from phdl_catalog.calibration.report import CalibrationReport, Constraint, LabelReport, Scatter
+from phdl_catalog.calibration.resampling import constant_only, leave_one_out
 from phdl_catalog.calibration.solution import CalibrationSolution, LabelCorrection
+from phdl_catalog.calibration.surveys import survey_precision
+from phdl_catalog.calibration.testing import fill_members, held_out_scatter, scatter_of
 from phdl_catalog.calibration.validity import CellGrid
 
 Floats = NDArray[np.float64]
@@ -37,13 +36,11 @@ _USEFUL_ERROR = 0.1
 #: Pairs whose stars differ by less than this in teff [K] and logg say nothing on the shape of a correction.
 _LEAST_DIFFERENCE = {"teff": 150.0, "logg": 0.15}
 
-#: Lower limits of logg of the populations that are counted.
-_POPULATIONS = {"dwarfs": 4.1, "subgiants": 3.2, "giants": -np.inf}
-
 
 def assess(
     calibrators: Calibrators,
     state: JointSolution,
+    error_scales: tuple[ErrorScale, ...],
     configuration: Mapping[str, Any],
     scale_survey: str | None,
 ) -> CalibrationSolution:
@@ -55,6 +52,8 @@ def assess(
         Checked calibrators, with some held out.
     state : JointSolution
         The joint solution of the used ones.
+    error_scales : (L,) tuple of ErrorScale
+        What repeats say of the errors.
     configuration : dict
         Options to be stored.
     scale_survey : str or None
@@ -65,16 +64,21 @@ def assess(
     grid = CellGrid.of(state.basis)
     functions = state.basis.functions(grid.centers)
     solved = {problem.label: problem for problem in state.problems}
+    known = Directions.of(calibrators, state.basis)
     corrections, entries = [], []
     for label, name in enumerate(calibrators.label_names):
         problem = solved.get(label)
         if problem is None:
-            corrections.append(_uncalibrated(name, state.basis.size, grid.size))
+            corrections.append(_uncalibrated(name, state.basis.size, grid.size, error_scales[label]))
             entries.append(LabelReport(name, Constraint.NOTHING, notes=(_why_nothing(calibrators, label),)))
             continue
-        correction, entry = _assess_label(calibrators, state, problem, scale_survey, grid, functions, members)
+        scale = error_scales[label]
+        correction, entry = _assess_label(
+            calibrators, state, problem, scale, scale_survey, grid, functions, members
+        )
         corrections.append(correction)
-        entries.append(entry)
+        unseen = known.unseen(state, problem)
+        entries.append(replace(entry, unseen_by_pairs=unseen.by_pairs, unseen=unseen.by_all))
     failed = int(np.count_nonzero(~np.all(np.isfinite(calibrators.coordinates), axis=1)))
     report = CalibrationReport(
         stars=len(calibrators.labels),
@@ -94,6 +98,7 @@ def _assess_label(
     calibrators: Calibrators,
     state: JointSolution,
     problem: LabelProblem,
+    scale: ErrorScale,
     scale_survey: str | None,
     grid: CellGrid,
     functions: Floats,
@@ -102,15 +107,13 @@ def _assess_label(
     name, unit = calibrators.label_names[problem.label], calibrators.units[problem.label]
     size = state.basis.size
     bad = state.bad(problem)
-    precision = survey_precision(calibrators, problem, state.survey_spread, scale_survey)
+    precision = survey_precision(calibrators, problem.reference_rows, state.survey_spread, scale_survey)
     mean, form = _choose_form(problem, bad, precision)
-    _fill_members(members, problem, problem.equations, mean, size, bad, unit)
+    fill_members(members, problem, problem.equations, mean, size, bad, unit)
     good = problem.kind[bad < 0.5]
     pairs, references = int(np.sum(good == PAIR)), int(np.sum(good == REFERENCE))
     zero_point = references >= _LEAST_REFERENCES
     covariance = problem.posterior.covariance[:size, :size] * unit**2
-    blurred = state.basis.blurring(_coordinate_errors(calibrators)) * mean[:size] * unit
-    covariance = covariance + np.outer(blurred, blurred)
     support = _support_points(calibrators, state, problem, bad)
     cells = grid.supported(support)
     error = np.full(grid.size, np.inf)
@@ -120,35 +123,33 @@ def _assess_label(
     column = calibrators.errors[:, problem.label]
     useful = max(_USEFUL_ERROR * unit, float(np.nanmedian(column)))
     correction = LabelCorrection(
-        name, mean[:size] * unit, covariance, cells & (error <= useful), zero_point, True
+        name, mean[:size] * unit, covariance, cells & (error <= useful), zero_point, True, scale
     )
     if pairs and references >= _LEAST_REFERENCES:
         constraint = Constraint.PAIRS_AND_REFERENCES
     else:
         constraint = Constraint.REFERENCES_ONLY if zero_point else Constraint.PAIRS_ONLY
-    held = _held_out(calibrators, state, problem, mean, members)
+    held = held_out_scatter(calibrators, state, problem, mean, members)
     own = state.basis.functions(support)
     entry = LabelReport(
         label=name,
         constraint=constraint,
-        pairs=_scatter(problem.equations, mean, size, problem.scales, bad, PAIR, unit),
-        references=_scatter(problem.equations, mean, size, problem.scales, bad, REFERENCE, unit),
+        pairs=scatter_of(problem.equations, mean, size, problem.scales, bad, PAIR, unit),
+        references=scatter_of(problem.equations, mean, size, problem.scales, bad, REFERENCE, unit),
         held_out_pairs=held[PAIR],
         held_out_references=held[REFERENCE],
         pair_scatter=problem.scales.scatter[PAIR] * unit if pairs else None,
         reference_scatter=problem.scales.scatter[REFERENCE] * unit if references else None,
         amplitude=float(np.std(own @ correction.coefficients)) if len(own) else None,
         median_error=float(np.median(_shape_error(own, covariance, None))) if len(own) else None,
-        zero_points=_zero_points(calibrators, problem, mean, unit, size),
+        zero_points=_survey_terms(calibrators, problem, mean[size:] * unit, 0, unit),
+        survey_scales=_survey_terms(calibrators, problem, mean[size:], len(calibrators.survey_names), 1.0),
+        strength=problem.strength,
+        bootstrap=problem.bootstrap,
         form=form,
         notes=_label_notes(calibrators, problem, bad, constraint, held, correction),
     )
     return correction, entry
-
-
-def _coordinate_errors(calibrators: Calibrators) -> Floats:
-    """(3,) typical errors of teff, logg and fe_h of the calibrators."""
-    return np.asarray(np.nanmedian(calibrators.coordinate_errors, axis=0))
 
 
 def _choose_form(problem: LabelProblem, bad: Floats, precision: Floats) -> tuple[Floats, str]:
@@ -173,31 +174,6 @@ def _choose_form(problem: LabelProblem, bad: Floats, precision: Floats) -> tuple
     return {"smooth": posterior.mean, "constant": constant, "none": none}[best], best
 
 
-def _fill_members(
-    members: tuple[Members, Members],
-    problem: LabelProblem,
-    equations: Equations,
-    mean: Floats,
-    size: int,
-    bad: Floats,
-    unit: float,
-) -> None:
-    before, after = _differences(equations, mean, size)
-    for kind, rows in ((PAIR, problem.pair_rows), (REFERENCE, problem.reference_rows)):
-        chosen = equations.kind == kind
-        table = members[kind]
-        table.weight[rows, problem.label] = 1 - bad[chosen]
-        table.before[rows, problem.label] = before[chosen] * unit
-        table.after[rows, problem.label] = after[chosen] * unit
-        table.error[rows, problem.label] = np.sqrt(equations.variance[chosen]) * unit
-
-
-def _differences(equations: Equations, mean: Floats, size: int) -> tuple[Floats, Floats]:
-    """(n,) differences with raw and with corrected labels; survey zero-points are taken out of both."""
-    before = equations.y - equations.design[:, size:] @ mean[size:]
-    return before, before - equations.design[:, :size] @ mean[:size]
-
-
 def _support_points(
     calibrators: Calibrators, state: JointSolution, problem: LabelProblem, bad: Floats
 ) -> Floats:
@@ -217,79 +193,18 @@ def _shape_error(functions: Floats, covariance: Floats, relative_to: Floats | No
     return np.sqrt(np.clip(np.einsum("nk,kl,nl->n", values, covariance, values, optimize=True), 0, None))
 
 
-def _scatter(
-    equations: Equations, mean: Floats, size: int, scales: Scales, bad: Floats, kind: int, unit: float
-) -> Scatter:
-    chosen = equations.kind == kind
-    if not chosen.any():
-        return Scatter()
-    good = (1 - bad)[chosen]
-    noise = scales.inlier_variance(equations)
-    weight = good / noise[chosen]
-    before, after = _differences(equations, mean, size)
-
-    def spread(square: Floats) -> float | None:
-        return (
-            float(np.sqrt((weight * square[chosen]).sum() / weight.sum())) * unit
-            if weight.sum() > 0
-            else None
-        )
-
-    return Scatter(
-        count=int(chosen.sum()),
-        rejected=int(np.sum(good < 0.5)),
-        before=spread(before**2),
-        after=spread(after**2),
-        expected=spread(noise),
-    )
-
-
-def _held_out(
-    calibrators: Calibrators,
-    state: JointSolution,
-    problem: LabelProblem,
-    mean: Floats,
-    members: tuple[Members, Members],
-) -> dict[int, Scatter]:
-    """Scatter of the calibrators the solution never saw, bad ones recognised by the same rule."""
-    held = label_problem(
-        calibrators,
-        problem.label,
-        np.flatnonzero(calibrators.pair_use == Use.HELD_OUT),
-        np.flatnonzero(calibrators.reference_use == Use.HELD_OUT),
-    )
-    equations = state.equations(calibrators, held, mean[: state.basis.size])
-    residual = equations.y - equations.design @ mean
-    uncertainty = np.einsum(
-        "nk,kl,nl->n", equations.design, problem.posterior.covariance, equations.design, optimize=True
-    )
-    inlier = problem.scales.inlier_variance(equations) + uncertainty
-    outlier = problem.scales.outlier_variance(equations) + uncertainty
-    evidence = 0.5 * (np.log(inlier / outlier) + residual**2 * (1 / inlier - 1 / outlier))
-    shared = [state.bad_pairs, state.bad_references]
-    used = [calibrators.pair_use == Use.USED, calibrators.reference_use == Use.USED]
-    rates = np.array(
-        [
-            np.clip(shared[kind][used[kind]].mean() if used[kind].any() else 0.05, 0.005, 0.5)
-            + problem.scales.contamination[kind]
-            for kind in (PAIR, REFERENCE)
-        ]
-    )
-    bad = expit(logit(np.clip(rates, 0.005, 0.6))[equations.kind] + evidence)
-    unit, size = calibrators.units[problem.label], state.basis.size
-    _fill_members(members, held, equations, mean, size, bad, unit)
-    return {
-        kind: _scatter(equations, mean, size, problem.scales, bad, kind, unit) for kind in (PAIR, REFERENCE)
-    }
-
-
-def _zero_points(
-    calibrators: Calibrators, problem: LabelProblem, mean: Floats, unit: float, size: int
+def _survey_terms(
+    calibrators: Calibrators, problem: LabelProblem, terms: Floats, first: int, unit: float
 ) -> dict[str, tuple[float, float]]:
+    """Zero-points or scales of the surveys that have the label, and their errors."""
     present = np.unique(calibrators.survey[problem.reference_rows])
-    sigma = np.sqrt(np.diag(problem.posterior.covariance)[size:])
+    count = len(calibrators.survey_names)
+    sigma = np.sqrt(np.diag(problem.posterior.covariance)[-2 * count :])
     return {
-        calibrators.survey_names[number]: (float(mean[size + number] * unit), float(sigma[number] * unit))
+        calibrators.survey_names[number]: (
+            float(terms[first + number]),
+            float(sigma[first + number] * unit),
+        )
         for number in present
     }
 
@@ -342,10 +257,9 @@ def _why_nothing(calibrators: Calibrators, label: int) -> str:
     return "not calibrated: fewer than three pairs or references have this label"
 
 
-def _uncalibrated(name: str, size: int, cells: int) -> LabelCorrection:
-    return LabelCorrection(
-        name, np.zeros(size), np.zeros((size, size)), np.zeros(cells, dtype=bool), False, False
-    )
+def _uncalibrated(name: str, size: int, cells: int, scale: ErrorScale) -> LabelCorrection:
+    nowhere = np.zeros(cells, dtype=bool)
+    return LabelCorrection(name, np.zeros(size), np.zeros((size, size)), nowhere, False, False, scale)
 
 
 def _tally(use: NDArray[np.object_]) -> dict[str, int]:
@@ -358,7 +272,7 @@ def _populations(calibrators: Calibrators) -> dict[str, dict[str, int]]:
     upper, result = np.inf, {}
     paired = np.unique(calibrators.pairs[calibrators.pair_use == Use.USED])
     referenced = calibrators.reference_rows[calibrators.reference_use == Use.USED]
-    for name, lower in _POPULATIONS.items():
+    for name, lower in POPULATIONS.items():
         inside = (logg >= lower) & (logg < upper)
         result[name] = {"pair_stars": int(inside[paired].sum()), "references": int(inside[referenced].sum())}
         upper = lower

@@ -249,33 +249,6 @@ class SmoothBasis:
         differences = [self.functions(points + step) - self.functions(points - step) for step in steps]
         return np.stack(differences, axis=1) / (0.1 * COORDINATE_UNIT)[:, None]
 
-    def blurring(self, sigma: Floats) -> Floats:
-        """What blurring by uncertain coordinates does to each coefficient.
-
-        A correction is learned, and applied, at coordinates with errors: what is seen is the correction
-        blurred by them, which differs from it by half its second derivative times their variance.  The second
-        derivative of a sine is itself times minus its frequency squared, so that the difference is a sum of
-        the same functions.
-
-        Parameters
-        ----------
-        sigma : (3,) array
-            Errors of teff, logg and fe_h [K, dex, dex].
-
-        Returns
-        -------
-        (K,) array
-            Coefficient of the difference, for a coefficient of one.
-        """
-        where = self.slices
-        variance = np.square(sigma / COORDINATE_UNIT)
-        factor = np.zeros(self.size)
-        surface = -0.5 * np.square(self._surface[1]) @ variance[:2]
-        factor[where["surface"]] = surface
-        factor[where["metallicity"]] = -0.5 * np.square(self._frequencies(2, 8)) * variance[2]
-        factor[where["interaction"]] = surface[self._interaction]
-        return factor
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; floats survive exactly."""
         return {

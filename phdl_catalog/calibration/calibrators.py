@@ -56,6 +56,8 @@ class Calibrators:
         Label names.
     labels, errors : (N, L) array
         Raw labels and their errors; NaN where a fit has none.
+    coupling : (N, L, 3) array
+        Covariance of every label with teff, logg and fe_h; 0 where it is not known.
     pairs : (M, 2) array
         Row numbers of the two stars of each wide binary.
     pair_chance : (M,) array
@@ -75,6 +77,7 @@ class Calibrators:
     label_names: tuple[str, ...]
     labels: Floats
     errors: Floats
+    coupling: Floats
     pairs: NDArray[np.int64]
     pair_chance: Floats
     reference_rows: NDArray[np.int64]
@@ -111,6 +114,7 @@ def check_calibrators(
     reference_errors: Any,
     surveys: Any,
     pair_chance: Any,
+    coordinate_covariance: Any = None,
 ) -> Calibrators:
     """Check every shape and sort out what cannot be used.
 
@@ -140,11 +144,13 @@ def check_calibrators(
     usable = np.isfinite(raw) & np.isfinite(raw_errors) & (raw_errors > 0)
     raw, raw_errors = np.where(usable, raw, np.nan), np.where(usable, raw_errors, np.nan)
 
-    pair_rows = _rows("pairs", pairs, 2, len(raw))
+    coupling = _coupling(coordinate_covariance, raw)
+
+    pair_rows = row_numbers("pairs", pairs, 2, len(raw))
     chance = np.full(len(pair_rows), np.nan) if pair_chance is None else to_array(pair_chance)
     if chance.shape != (len(pair_rows),):
         raise InputError(f"pair_chance must have shape ({len(pair_rows)},) like pairs, not {chance.shape}")
-    rows = _rows("reference_rows", reference_rows, 1, len(raw))
+    rows = row_numbers("reference_rows", reference_rows, 1, len(raw))
     if len(rows) and reference_labels is None:
         raise InputError(f"reference_rows has shape {rows.shape} but reference_labels is missing")
     values = np.empty((0, len(names))) if reference_labels is None else to_array(reference_labels)
@@ -170,7 +176,7 @@ def check_calibrators(
     values = np.where(np.isfinite(values), values, np.nan)
     value_errors = _fill_reference_errors(names, values, value_errors, survey)
     draft = Calibrators(
-        names, raw, raw_errors, pair_rows, chance, rows, values, value_errors, survey_names, survey,
+        names, raw, raw_errors, coupling, pair_rows, chance, rows, values, value_errors, survey_names, survey,
         np.full(len(pair_rows), Use.USED, dtype=object), np.full(len(rows), Use.USED, dtype=object),
     )  # fmt: skip
     _mark_pairs(draft)
@@ -183,7 +189,26 @@ def _same_shape(name: str, array: Floats, other_name: str, other: Floats) -> Non
         raise InputError(f"{name} must have the shape of {other_name}, {other.shape}, not {array.shape}")
 
 
-def _rows(name: str, rows: Any, width: int, count: int) -> NDArray[np.int64]:
+def _coupling(covariance: Any, raw: Floats) -> Floats:
+    if covariance is None:
+        return np.zeros((*raw.shape, len(COORDINATES)))
+    given = to_array(covariance)
+    if given.shape != (*raw.shape, len(COORDINATES)):
+        raise InputError(
+            f"coordinate_covariance must have shape {(*raw.shape, len(COORDINATES))}, the covariance of "
+            f"every label with {', '.join(COORDINATES)}, not {given.shape}"
+        )
+    return np.nan_to_num(given, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def row_numbers(name: str, rows: Any, width: int, count: int) -> NDArray[np.int64]:
+    """(k,) or (k, 2) row numbers, checked; none of them for None.
+
+    Raises
+    ------
+    InputError
+        If they have another shape, are no integers, or point nowhere.
+    """
     shape = "(M, 2)" if width == 2 else "(K,)"
     if rows is None:
         return np.empty((0, 2) if width == 2 else 0, dtype=np.int64)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from phdl_catalog.calibration.basis import SMOOTHNESS_FIELDS, SmoothBasis, Smoothness
@@ -53,8 +53,8 @@ class Equations:
 
     Parameters
     ----------
-    design : (n, K + S) array
-        Basis functions, differenced for pairs; then minus one in the column of a reference's survey.
+    design : (n, K + 2 S) array
+        Basis functions, differenced for pairs; then zero-points and scales of the surveys.
     y : (n,) array
         Difference of the raw labels, or raw label minus reference [label units].
     variance : (n,) array
@@ -117,9 +117,9 @@ class Posterior:
 
     Parameters
     ----------
-    mean : (K + S,) array
-        Coefficients, then survey zero-points.
-    covariance : (K + S, K + S) array
+    mean : (K + 2 S,) array
+        Coefficients, then zero-points and scales of the surveys.
+    covariance : (K + 2 S, K + 2 S) array
         Their covariance.
     residual : (n,) array
         ``y - design @ mean``.
@@ -158,7 +158,12 @@ def _precision(equations: Equations, scales: Scales, bad: Floats) -> Floats:
 
 
 def solve(
-    basis: SmoothBasis, equations: Equations, scales: Scales, bad: Floats, survey_precision: Floats
+    basis: SmoothBasis,
+    equations: Equations,
+    scales: Scales,
+    bad: Floats,
+    survey_precision: Floats,
+    weight: Floats | float = 1.0,
 ) -> Posterior:
     """Posterior of the coefficients for given scales.
 
@@ -172,11 +177,14 @@ def solve(
         Prior and noise.
     bad : (n,) array
         Probability that each equation is a bad calibrator.
-    survey_precision : (S, S) array
-        Prior inverse covariance of the survey zero-points.
+    survey_precision : (2 S, 2 S) array
+        Prior inverse covariance of the zero-points and scales of the surveys.
+    weight : (n,) array or float
+        How often each equation counts.
     """
     variance, _ = basis.prior(scales.smoothness)
-    return _posterior(equations, _precision(equations, scales, bad), variance, survey_precision)[0]
+    precision = _precision(equations, scales, bad) * weight
+    return _posterior(equations, precision, variance, survey_precision)[0]
 
 
 def _posterior(
@@ -350,32 +358,3 @@ def learn_outliers(
     return replace(
         scales, outlier=(outlier[0], outlier[1]), contamination=(contamination[0], contamination[1])
     )
-
-
-def leave_one_out(posterior: Posterior) -> tuple[Floats, Floats]:
-    """Prediction of every equation by the others.
-
-    Returns
-    -------
-    residual : (n,) array
-        Residual against the prediction of all other equations.
-    variance : (n,) array
-        Variance of that prediction and of the equation's noise together.
-    """
-    rest = np.clip(1 - posterior.precision * posterior.leverage, 1e-6, None)
-    return posterior.residual / rest, 1 / posterior.precision + posterior.leverage / rest
-
-
-def constant_only(
-    equations: Equations, posterior: Posterior, survey_precision: Floats, sigma: float
-) -> Floats:
-    """(K + S,) coefficients of the best correction that is a constant, beside the survey zero-points."""
-    count = posterior.mean.size - len(survey_precision)
-    columns = np.r_[0, count : posterior.mean.size]
-    design = equations.design[:, columns]
-    matrix = design.T @ (design * posterior.precision[:, None])
-    matrix[0, 0] += 1 / sigma**2
-    matrix[1:, 1:] += survey_precision
-    mean = np.zeros_like(posterior.mean)
-    mean[columns] = cho_solve(cho_factor(matrix), design.T @ (posterior.precision * equations.y))
-    return mean

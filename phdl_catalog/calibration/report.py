@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+#: Fields of a label's report that are numbers by survey, and lists.
+_BY_SURVEY = ("zero_points", "survey_scales")
+_LISTS = ("unseen_by_pairs", "unseen", "notes")
+
 
 class Constraint(StrEnum):
     """What fixes the correction of a label."""
@@ -70,6 +74,15 @@ class LabelReport:
         Median of its error over them [label units].
     zero_points : dict
         Of each survey: (zero-point, error), reference minus the common scale [label units].
+    survey_scales : dict
+        Of each survey: (scale minus one, error), about the median of the reference labels.
+    strength : float
+        Of the regularisation, against that of largest marginal likelihood; chosen by cross-validation.
+    bootstrap : float
+        Scatter of the correction when calibrators are drawn again, over what its covariance would have been;
+        where it is above one the covariance was widened by it.
+    unseen_by_pairs, unseen : tuple of str
+        Directions that pairs alone, and that all calibrators together, do not see.
     form : str
         ``smooth``; ``constant`` or ``none`` where cross-validation preferred that.
     notes : tuple of str
@@ -87,6 +100,11 @@ class LabelReport:
     amplitude: float | None = None
     median_error: float | None = None
     zero_points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    survey_scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    strength: float = 1.0
+    bootstrap: float = 1.0
+    unseen_by_pairs: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     form: str = "none"
     notes: tuple[str, ...] = ()
 
@@ -97,8 +115,10 @@ class LabelReport:
         for name in ("pairs", "references", "held_out_pairs", "held_out_references"):
             values[name] = Scatter(**values[name])
         values["constraint"] = Constraint(values["constraint"])
-        values["zero_points"] = {key: (pair[0], pair[1]) for key, pair in values["zero_points"].items()}
-        values["notes"] = tuple(values["notes"])
+        for name in _BY_SURVEY:
+            values[name] = {key: (pair[0], pair[1]) for key, pair in values[name].items()}
+        for name in _LISTS:
+            values[name] = tuple(values[name])
         return cls(**values)
 
 
@@ -169,14 +189,18 @@ class CalibrationReport:
                 f"{references.count:>6} {_number(references.before)} {_number(references.after)} "
                 f"{_number(references.expected)}"
             )
+            if entry.unseen:
+                lines.append(f"         not seen by any calibrator: {', '.join(entry.unseen)}")
             lines += [f"         {note}" for note in entry.notes]
         return "\n".join(lines)
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
     document["constraint"] = str(document["constraint"])
-    document["zero_points"] = {key: list(pair) for key, pair in document["zero_points"].items()}
-    document["notes"] = list(document["notes"])
+    for name in _BY_SURVEY:
+        document[name] = {key: list(pair) for key, pair in document[name].items()}
+    for name in _LISTS:
+        document[name] = list(document[name])
     return document
 
 

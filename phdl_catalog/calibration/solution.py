@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from phdl_catalog.calibration.basis import COORDINATES, SmoothBasis
 from phdl_catalog.calibration.calibrators import to_array
 from phdl_catalog.calibration.members import Members
+from phdl_catalog.calibration.repeats import ErrorScale, scaled_errors
 from phdl_catalog.calibration.report import CalibrationReport
-from phdl_catalog.calibration.validity import CellGrid, pack_cells, unpack_cells
+from phdl_catalog.calibration.validity import CellGrid, CellTables, pack_cells, unpack_cells
 from phdl_catalog.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,7 @@ _BLOCK = 8192
 #: Part of the variance that may be dropped when a covariance is shortened for speed.
 _DROPPED_VARIANCE = 1e-9
 
-FORMAT = "phdl-calibration-1"
+FORMAT = "phdl-calibration-2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ class LabelCorrection:
         Whether references fix the constant.
     calibrated : bool
         False if no calibrator has this label: the correction is zero and its error unknown.
+    error_scale : ErrorScale
+        What repeats say of the errors of the fits.
     """
 
     label: str
@@ -54,6 +57,7 @@ class LabelCorrection:
     cells: NDArray[np.bool_]
     zero_point: bool
     calibrated: bool
+    error_scale: ErrorScale
 
     @cached_property
     def root(self) -> Floats:
@@ -73,6 +77,7 @@ class LabelCorrection:
             "cells": pack_cells(self.cells),
             "zero_point": self.zero_point,
             "calibrated": self.calibrated,
+            "error_scale": self.error_scale.to_dict(),
         }
 
     @classmethod
@@ -90,6 +95,7 @@ class LabelCorrection:
             cells=unpack_cells(document["cells"], cell_count),
             zero_point=bool(document["zero_point"]),
             calibrated=bool(document["calibrated"]),
+            error_scale=ErrorScale.from_dict(document["error_scale"]),
         )
 
 
@@ -145,7 +151,7 @@ class CalibrationSolution:
         return self._evaluate(self._points(labels), lambda functions: functions @ coefficients)
 
     def error(self, labels: Any, errors: Any = None) -> Floats:
-        """One sigma of the correction.
+        """One sigma of the correction: that in the middle of the star's cell.
 
         Parameters
         ----------
@@ -167,23 +173,46 @@ class CalibrationSolution:
             If an array has the wrong shape.
         """
         points = self._points(labels)
-        roots = [entry.root for entry in self.corrections]
-
-        def sigma(functions: Floats) -> Floats:
-            single = functions.astype(np.float32)
-            return np.stack([np.sqrt(np.square(single @ root).sum(axis=1)) for root in roots], axis=1)
-
-        result = self._evaluate(points, sigma)
+        cell = self.grid.nearest(points)
+        tables = self.cell_tables
+        result = np.asarray(tables.error[cell], dtype=np.float64)
         if errors is not None:
-            given = to_array(errors)
-            if given.shape != (len(points), len(self.label_names)):
-                raise InputError(
-                    f"errors must have the shape of labels, ({len(points)}, {len(self.label_names)}), "
-                    f"not {given.shape}"
-                )
-            result = np.hypot(result, self._propagated(points, given[:, self._columns]))
+            sigma = np.nan_to_num(self._same_shape("errors", errors, len(points))[:, self._columns])
+            variance = np.square(result)
+            for axis in range(len(COORDINATES)):
+                # An unknown error of a coordinate adds nothing rather than hiding the rest.
+                variance += np.square(tables.slopes[axis][cell] * sigma[:, axis, None])
+            result = np.sqrt(variance)
+        result[cell < 0] = np.nan
         result[:, [not entry.calibrated for entry in self.corrections]] = np.nan
         return result
+
+    def scaled_errors(self, errors: Any, snr: Any = None) -> Floats:
+        """Errors of fits as repeated observations have them.
+
+        Parameters
+        ----------
+        errors : (N, L) array_like
+            Quoted errors.
+        snr : (N,) array_like, optional
+            S/N of the fits; NaN where unknown.
+
+        Returns
+        -------
+        (N, L) array
+            The quoted ones of labels for which there were too few repeats.
+
+        Raises
+        ------
+        InputError
+            If an array has the wrong shape.
+        """
+        given = to_array(errors)
+        given = self._same_shape("errors", given, len(given))
+        known = np.full(len(given), np.nan) if snr is None else to_array(snr)
+        if known.shape != (len(given),):
+            raise InputError(f"snr must have shape ({len(given)},), one for each fit, not {known.shape}")
+        return scaled_errors(tuple(entry.error_scale for entry in self.corrections), given, known)
 
     def valid(self, labels: Any, *, zero_point: bool = True) -> NDArray[np.bool_]:
         """Where the corrections may be used.
@@ -202,10 +231,8 @@ class CalibrationSolution:
             True inside the range the calibrators of a label span.
         """
         number = self.grid.index(self._points(labels))
-        cells = np.stack(
-            [entry.cells & (entry.zero_point or not zero_point) for entry in self.corrections], axis=1
-        )
-        return np.asarray(cells[number] & (number >= 0)[:, None])
+        useful = np.array([entry.zero_point or not zero_point for entry in self.corrections])
+        return np.asarray(self.cell_tables.valid[number] & useful & (number >= 0)[:, None])
 
     def report(self) -> CalibrationReport:
         """Per label: counts, scatter before / after, held out, what is not constrained; ``print`` it."""
@@ -266,20 +293,34 @@ class CalibrationSolution:
             )
         return raw[:, self._columns]
 
+    def _same_shape(self, name: str, values: Any, count: int) -> Floats:
+        given = to_array(values)
+        if given.shape != (count, len(self.label_names)):
+            raise InputError(
+                f"{name} must have the shape of labels, ({count}, {len(self.label_names)}), not {given.shape}"
+            )
+        return np.asarray(given)
+
+    @cached_property
+    def cell_tables(self) -> CellTables:
+        """Errors, slopes and validity of every cell: what is looked up for a star, here and in SQL."""
+        centers, count = self.grid.centers, len(self.label_names)
+        coefficients = np.stack([entry.coefficients for entry in self.corrections], axis=1)
+        roots = [entry.root for entry in self.corrections]
+        error = np.empty((self.grid.size, count), dtype=np.float32)
+        slopes = np.empty((len(COORDINATES), self.grid.size, count), dtype=np.float32)
+        for start in range(0, self.grid.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            functions = self.basis.functions(centers[block]).astype(np.float32)
+            for column, root in enumerate(roots):
+                error[block, column] = np.sqrt(np.square(functions @ root).sum(axis=1))
+            slopes[:, block] = np.moveaxis(self.basis.slopes(centers[block]) @ coefficients, 1, 0)
+        valid = np.stack([entry.cells for entry in self.corrections], axis=1)
+        return CellTables(error, slopes, valid)
+
     def _evaluate(self, points: Floats, function: Callable[[Floats], Floats]) -> Floats:
         result = np.empty((len(points), len(self.label_names)))
         for start in range(0, len(points), _BLOCK):
             block = slice(start, start + _BLOCK)
             result[block] = function(self.basis.functions(points[block]))
         return result
-
-    def _propagated(self, points: Floats, sigma: Floats) -> Floats:
-        """(N, L) part of the error that comes from the errors (N, 3) of the coordinates."""
-        coefficients = np.stack([entry.coefficients for entry in self.corrections], axis=1)
-        variance = np.empty((len(points), len(self.label_names)))
-        for start in range(0, len(points), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            slopes = self.basis.slopes(points[block]) @ coefficients
-            # An unknown error of a coordinate adds nothing rather than hiding the rest.
-            variance[block] = np.square(slopes * np.nan_to_num(sigma[block, :, None])).sum(axis=1)
-        return np.sqrt(variance)

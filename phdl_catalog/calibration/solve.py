@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phdl_catalog.calibration.assessment import assess
-from phdl_catalog.calibration.basis import SmoothBasis
-from phdl_catalog.calibration.calibrators import Calibrators, Use, check_calibrators
-from phdl_catalog.calibration.joint import JointSolution, LabelProblem, label_problem, solve_jointly
+from phdl_catalog.calibration.basis import COORDINATES, SmoothBasis
+from phdl_catalog.calibration.calibrators import Calibrators, Use, check_calibrators, row_numbers, to_array
+from phdl_catalog.calibration.joint import solve_jointly
+from phdl_catalog.calibration.problem import LabelProblem, label_problem
+from phdl_catalog.calibration.refinement import refine
+from phdl_catalog.calibration.repeats import ErrorScale, learn_error_scale, scaled_errors
 from phdl_catalog.calibration.solution import CalibrationSolution
 from phdl_catalog.errors import InputError
 
@@ -33,6 +37,9 @@ def calibrate(
     reference_errors: Any = None,
     surveys: Any = None,
     pair_chance: Any = None,
+    repeats: Any = None,
+    snr: Any = None,
+    coordinate_covariance: Any = None,
     held_out_fraction: float = 0.2,
     scale_survey: str | None = None,
     seed: int = 0,
@@ -59,9 +66,16 @@ def calibrate(
     reference_errors : (K, L) array_like, optional
         Their errors; a missing one is taken as the median of its survey and label.
     surveys : (K,) sequence of str, optional
-        Survey of each reference.  Every survey has its own zero-point in every label.
+        Survey of each reference.  Every survey has its own zero-point and scale in every label.
     pair_chance : (M,) array_like, optional
         Probability that a pair is a chance alignment; NaN if unknown.
+    repeats : (R, 2) array_like of int, optional
+        Row numbers of two fits of one star each: they say how right the quoted errors are, which are scaled
+        before anything else is done.
+    snr : (N,) array_like, optional
+        S/N of each fit, on which the scale of the errors depends; NaN if unknown.
+    coordinate_covariance : (N, L, 3) array_like, optional
+        Covariance of the errors of every label with those of teff, logg and fe_h of the same fit.
     held_out_fraction : float
         Part of pairs and of reference stars that is kept out of the solution and used to test it; none where
         there are fewer than 20.
@@ -93,22 +107,54 @@ def calibrate(
         reference_errors,
         surveys,
         pair_chance,
+        coordinate_covariance,
     )
     if not 0 <= held_out_fraction <= 0.5:
         raise InputError(f"held_out_fraction must be between 0 and 0.5, not {held_out_fraction}")
     if scale_survey is not None and scale_survey not in calibrators.survey_names:
         known = ", ".join(calibrators.survey_names) or "none"
         raise InputError(f"scale_survey '{scale_survey}' is not among the surveys: {known}")
-    _hold_out(calibrators, held_out_fraction, np.random.default_rng(seed))
+    calibrators, scales = _with_scaled_errors(calibrators, repeats, snr)
+    generator = np.random.default_rng(seed)
+    _hold_out(calibrators, held_out_fraction, generator)
     basis = SmoothBasis.around(_support(calibrators))
-    solved = solve_jointly(calibrators, basis, _problems(calibrators), scale_survey)
+    solved = solve_jointly(calibrators, basis, _problems(calibrators), scale_survey, generator)
+    refine(calibrators, solved, scale_survey, generator)
     configuration = {
         "held_out_fraction": held_out_fraction,
         "scale_survey": scale_survey,
         "seed": seed,
         "surveys": list(calibrators.survey_names),
     }
-    return assess(calibrators, solved, configuration, scale_survey)
+    return assess(calibrators, solved, scales, configuration, scale_survey)
+
+
+def _with_scaled_errors(
+    calibrators: Calibrators, repeats: Any, snr: Any
+) -> tuple[Calibrators, tuple[ErrorScale, ...]]:
+    """The calibrators with errors as the repeats have them, and the scale of each label."""
+    count = len(calibrators.labels)
+    rows = row_numbers("repeats", repeats, 2, count)
+    known = np.full(count, np.nan) if snr is None else to_array(snr)
+    if known.shape != (count,):
+        raise InputError(f"snr must have shape ({count},) like the rows of labels, not {known.shape}")
+    first, second = rows.T
+    scales = tuple(
+        learn_error_scale(
+            name,
+            calibrators.labels[first, column] - calibrators.labels[second, column],
+            calibrators.errors[rows, column],
+            known[rows],
+            float(calibrators.units[column]),
+        )
+        for column, name in enumerate(calibrators.label_names)
+    )
+    errors = scaled_errors(scales, calibrators.errors, known)
+    with np.errstate(invalid="ignore"):
+        factor = errors / calibrators.errors
+    axes = [calibrators.label_names.index(name) for name in COORDINATES]
+    coupling = np.nan_to_num(calibrators.coupling * factor[:, :, None] * factor[:, None, axes])
+    return replace(calibrators, errors=errors, coupling=coupling), scales
 
 
 def _hold_out(calibrators: Calibrators, fraction: float, generator: np.random.Generator) -> None:
@@ -139,6 +185,3 @@ def _problems(calibrators: Calibrators) -> list[LabelProblem]:
         label_problem(calibrators, label, pairs, references) for label in range(len(calibrators.label_names))
     ]
     return [problem for problem in problems if len(problem.y) >= LEAST_EQUATIONS]
-
-
-__all__ = ["JointSolution", "calibrate"]

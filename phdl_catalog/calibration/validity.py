@@ -75,6 +75,16 @@ class CellGrid:
         number[inside] = np.ravel_multi_index(tuple(cell[inside].astype(np.int64).T), self.shape)
         return number
 
+    def nearest(self, points: Floats) -> NDArray[np.int64]:
+        """(N,) number of the cell nearest to each point; -1 where a coordinate is missing."""
+        known = np.all(np.isfinite(points), axis=1)
+        with np.errstate(invalid="ignore"):
+            cell = np.floor((points[known] - np.asarray(self.lower)) / CELL)
+        number = np.full(len(points), -1, dtype=np.int64)
+        inside = np.clip(cell, 0, np.asarray(self.shape) - 1).astype(np.int64)
+        number[known] = np.ravel_multi_index(tuple(inside.T), self.shape)
+        return number
+
     def supported(self, calibrators: Floats) -> NDArray[np.bool_]:
         """(size,) cells that at least `LEAST_NEIGHBOURS` of the calibrators, (n, 3), reach."""
         if len(calibrators) < LEAST_NEIGHBOURS:
@@ -91,6 +101,25 @@ class CellGrid:
     def from_dict(cls, document: Mapping[str, Any]) -> CellGrid:
         """Inverse of `to_dict`."""
         return cls(tuple(document["lower"]), tuple(document["shape"]))
+
+
+@dataclass(frozen=True, eq=False)
+class CellTables:
+    """What is looked up for a star by the number of its cell, of C cells and L labels.
+
+    Parameters
+    ----------
+    error : (C, L) float32 array
+        One sigma of the corrections in the middle of the cell [label units].
+    slopes : (3, C, L) float32 array
+        Their derivatives by teff, logg and fe_h there.
+    valid : (C, L) bool array
+        Whether calibrators are near, and the error small enough.
+    """
+
+    error: NDArray[np.float32]
+    slopes: NDArray[np.float32]
+    valid: NDArray[np.bool_]
 
 
 def pack_cells(cells: NDArray[np.bool_]) -> str:

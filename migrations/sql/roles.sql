@@ -2,12 +2,18 @@
 
 GRANT USAGE ON SCHEMA phdl, catalog TO phdl_worker, phdl_reader;
 
--- The worker: reads what a fit needs; writes fits, chunks and events, and nothing else.
+-- The worker: reads what a fit needs; writes fits, chunks, events and drafts of calibrations, nothing else.
 REVOKE ALL ON ALL TABLES IN SCHEMA phdl FROM phdl_worker;
 GRANT SELECT ON phdl.data_release, phdl.spectrum, phdl.model_version, phdl.fit_run, phdl.fit_chunk, phdl.fit,
     phdl.event, phdl.alembic_version TO phdl_worker;
 GRANT INSERT, UPDATE ON phdl.fit, phdl.fit_chunk TO phdl_worker;
 GRANT INSERT ON phdl.event TO phdl_worker;
+-- And calibrations: reads calibrators, stores drafts, and closes the requests for them.
+GRANT SELECT ON phdl.wide_binary, phdl.reference_label, phdl.calibration_set, phdl.calibration_offset,
+    phdl.calibration_member, phdl.calibration_cell, phdl.calibration_request TO phdl_worker;
+GRANT INSERT ON phdl.calibration_set, phdl.calibration_offset, phdl.calibration_member, phdl.calibration_cell
+    TO phdl_worker;
+GRANT UPDATE ON phdl.calibration_request TO phdl_worker;
 REVOKE ALL ON SCHEMA catalog FROM phdl_worker;
 
 -- The reader: the published catalogue and the views of labels.
@@ -24,7 +30,10 @@ BEGIN
     END LOOP;
 END
 $$;
+SELECT phdl.show_calibration_view(calibration_set_id) FROM phdl.calibration_set
+WHERE state IN ('certified', 'superseded');
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA phdl FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phdl.create_calibration_view TO phdl_worker;
 
 -- Temporary tables are for the worker's bulk writes; the reader makes none.
 DO $$

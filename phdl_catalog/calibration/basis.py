@@ -41,6 +41,9 @@ _WALL = 1.35
 #: A function is left out when its frequency times the shortest scale exceeds this: exp(-2.5**2 / 2) = 0.04.
 _CUT = 2.5
 
+#: Most frequencies of each coordinate.
+_MOST = (12, 12, 8)
+
 #: Length scale of f(fe_h) [units], and of the interactions in (teff, logg): slow on purpose.
 _METALLICITY_SCALE = 1.2
 _INTERACTION_SCALE = np.array([2.0, 1.6])
@@ -124,7 +127,7 @@ class SmoothBasis:
     @cached_property
     def _surface(self) -> tuple[NDArray[np.intp], Floats]:
         """Index pairs (J, 2) of the surface functions, and their frequencies (J, 2)."""
-        teff, logg = self._frequencies(0, 12), self._frequencies(1, 12)
+        teff, logg = self._frequencies(0, _MOST[0]), self._frequencies(1, _MOST[1])
         i, j = (a.ravel() for a in np.meshgrid(np.arange(teff.size), np.arange(logg.size), indexing="ij"))
         radius = (teff[i] * SHORTEST_SCALE[0]) ** 2 + (logg[j] * SHORTEST_SCALE[1]) ** 2
         inside = (radius <= _CUT**2) | ((i < _INTERACTION_FUNCTIONS) & (j < _INTERACTION_FUNCTIONS))
@@ -143,7 +146,7 @@ class SmoothBasis:
             "constant": 1,
             "linear": 3,
             "surface": len(self._surface[0]),
-            "metallicity": self._frequencies(2, 8).size,
+            "metallicity": self._frequencies(2, _MOST[2]).size,
             "interaction": self._interaction.size,
         }
         edges = np.cumsum([0, *sizes.values()])
@@ -171,7 +174,7 @@ class SmoothBasis:
         offset = np.clip(points - np.asarray(self.center), -half, half)
         relative, scaled = offset / half, offset / COORDINATE_UNIT
         sines = []
-        for axis, most in enumerate((12, 12, 8)):
+        for axis, most in enumerate(_MOST):
             frequency = self._frequencies(axis, most)
             phase = (scaled[:, axis, None] + self._wall[axis]) * frequency
             sines.append(np.sin(phase) / np.sqrt(self._wall[axis]))
@@ -219,7 +222,7 @@ class SmoothBasis:
         )
         gradient[where["surface"], 1] = 2.0
         gradient[where["surface"], 2:4] = 1.0 - damping
-        metallicity = (self._frequencies(2, 8) * _METALLICITY_SCALE) ** 2
+        metallicity = (self._frequencies(2, _MOST[2]) * _METALLICITY_SCALE) ** 2
         log_variance[where["metallicity"]] = (
             2 * np.log(smoothness.metallicity)
             + 0.5 * np.log(2 * np.pi)
@@ -250,12 +253,17 @@ class SmoothBasis:
         return np.stack(differences, axis=1) / (0.1 * COORDINATE_UNIT)[:, None]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; floats survive exactly."""
+        """Plain JSON types; floats survive exactly.  Says all that another language needs to evaluate it."""
         return {
             "kind": "laplace-sines-1",
             "coordinates": list(COORDINATES),
             "center": list(self.center),
             "half_width": list(self.half_width),
+            "unit": COORDINATE_UNIT.tolist(),
+            "wall": self._wall.tolist(),
+            "frequencies": [self._frequencies(axis, most).tolist() for axis, most in enumerate(_MOST)],
+            "surface": self._surface[0].tolist(),
+            "interaction": self._interaction.tolist(),
             "size": self.size,
         }
 

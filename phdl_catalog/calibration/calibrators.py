@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phdl_catalog.calibration.basis import COORDINATES
 from phdl_catalog.errors import CalibrationError, InputError
+from phdl_catalog.labels import LABELS
 
 Floats = NDArray[np.float64]
 
@@ -142,6 +143,10 @@ def check_calibrators(
     raw_errors = to_array(errors)
     _same_shape("errors", raw_errors, "labels", raw)
     usable = np.isfinite(raw) & np.isfinite(raw_errors) & (raw_errors > 0)
+    for name in COORDINATES:
+        # One fit gone astray must not stretch the box of all.
+        column, bounds = names.index(name), LABELS[name]
+        usable[:, column] &= (raw[:, column] >= bounds.lower) & (raw[:, column] <= bounds.upper)
     raw, raw_errors = np.where(usable, raw, np.nan), np.where(usable, raw_errors, np.nan)
 
     coupling = _coupling(coordinate_covariance, raw)

@@ -31,7 +31,7 @@ _STEPS = (0, 25, 10, 8, 8, 8)
 _LEAST_SPREAD = 0.003
 
 #: How often the coordinates are shaken by their errors, each time up and down.
-_SHAKES = 3
+_SHAKES = 6
 
 
 @dataclass

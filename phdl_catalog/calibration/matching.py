@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from phdl_catalog.errors import InputError
@@ -70,6 +72,10 @@ class Observations:
     def __len__(self) -> int:
         return len(self.gaia_source_id)
 
+    def taken(self, rows: Integers) -> Observations:
+        """Some of the observations."""
+        return Observations(*(getattr(self, entry.name)[rows] for entry in fields(self)))
+
 
 def match_stars(stars: Stars, observations: Observations, radius: float = 3.0) -> Integers:
     """The best spectrum of each star: of those of its Gaia source, else its observation, else near it.
@@ -112,6 +118,48 @@ def match_stars(stars: Stars, observations: Observations, radius: float = 3.0) -
     if lost.size and located.size:
         best[lost] = _by_position(stars, observations, lost, located, radius)
     return best
+
+
+def find_repeats(observations: Observations, radius: float = 3.0) -> Integers:
+    """Two observations of one star each: of one Gaia source, or else nearer than the radius.
+
+    The same observation in two releases, which has the same obsid, is no repeat.
+
+    Parameters
+    ----------
+    observations : Observations
+        m spectra.
+    radius : float
+        Largest distance of spectra without a Gaia source [arcsec].
+
+    Returns
+    -------
+    (R, 2) int64 array
+        Of a star with n observations, n - 1 rows: each with the next, by obsid.
+    """
+    star = _star_numbers(observations, radius)
+    order = np.lexsort((observations.obsid, star))
+    first, second = order[:-1], order[1:]
+    same = (star[first] == star[second]) & (star[first] != _NO_IDENTIFIER)
+    one, other = observations.obsid[first], observations.obsid[second]
+    same &= (one != other) | (one == _NO_IDENTIFIER)
+    return np.stack([first[same], second[same]], axis=1).astype(np.int64)
+
+
+def _star_numbers(observations: Observations, radius: float) -> Integers:
+    """(m,) a number that observations of one star have in common; -1 where nothing is known of it."""
+    gaia = observations.gaia_source_id
+    known = gaia != _NO_IDENTIFIER
+    star = np.full(len(observations), _NO_IDENTIFIER, dtype=np.int64)
+    star[known] = np.unique(gaia[known], return_inverse=True)[1]
+    rest = np.flatnonzero(~known & np.isfinite(observations.ra) & np.isfinite(observations.dec))
+    if rest.size:
+        tree = cKDTree(_unit_vectors(observations.ra[rest], observations.dec[rest]))
+        near = tree.query_pairs(2 * np.sin(np.deg2rad(radius / 3600) / 2), output_type="ndarray")
+        links = coo_matrix((np.ones(len(near)), tuple(near.T)), shape=(rest.size, rest.size))
+        groups = connected_components(links, directed=False)[1]
+        star[rest] = groups + (star.max() + 1)
+    return star
 
 
 def _by_position(

@@ -166,7 +166,9 @@ def _build(
     for block in read_fits(
         connection, model.model_version_id, index.spectrum_id[stars.best], len(model.label_names)
     ):
-        labels = apply_calibration(model.label_names, block.labels, block.errors, block.label_flags, solution)
+        labels = apply_calibration(
+            model.label_names, block.labels, block.errors, block.label_flags, solution, block.snr
+        )
         n_obs = stars.n_obs[done : done + len(block)]
         selected = np.flatnonzero(_select(rule, model, labels))
         copy_rows(

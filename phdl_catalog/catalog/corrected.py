@@ -29,6 +29,8 @@ class Solution(Protocol):
 
     def valid(self, labels: Any) -> NDArray[np.bool_]: ...
 
+    def scaled_errors(self, errors: Any, snr: Any = None) -> Floats: ...
+
 
 @dataclass(frozen=True, eq=False)
 class PublishedLabels:
@@ -64,13 +66,14 @@ def apply_calibration(
     errors: NDArray[np.floating[Any]],
     label_flags: NDArray[np.int64],
     solution: Solution | None,
+    snr: NDArray[np.floating[Any]] | None = None,
 ) -> PublishedLabels:
     """Labels as they are published.
 
     The rules, for each star and label:
 
-    - the value is the raw one minus the correction, the error that of the fit and of the correction in
-      quadrature;
+    - the value is the raw one minus the correction, the error that of the fit, as repeated observations
+      have it, and of the correction in quadrature;
     - outside the correction's validity the value stands, with the flag `outside_calibration`;
     - where there is no correction the value is the raw one, with the flag `not_calibrated`;
     - where the correction cannot be computed because the star's raw teff, logg or fe_h is missing there is
@@ -88,6 +91,8 @@ def apply_calibration(
         Bits of `LabelFlag`.
     solution : Solution, optional
         The calibration; None for an uncalibrated release.
+    snr : (N,) array, optional
+        S/N of the fits, on which the scale of their errors depends; NaN where unknown.
 
     Raises
     ------
@@ -95,8 +100,8 @@ def apply_calibration(
         If the solution asks for a label that the model does not have.
     """
     raw = np.asarray(labels, dtype=np.float64)
-    fit_errors = np.asarray(errors, dtype=np.float64)
-    correction, sigma, valid = _evaluate(label_names, raw, fit_errors, solution)
+    fit_errors = np.array(errors, dtype=np.float64)
+    correction, sigma, valid = _evaluate(label_names, raw, fit_errors, solution, snr)
 
     calibrated = np.isfinite(correction) & np.isfinite(sigma)
     flags = label_flags.astype(np.int64)
@@ -118,9 +123,13 @@ def apply_calibration(
 
 
 def _evaluate(
-    label_names: Sequence[str], raw: Floats, errors: Floats, solution: Solution | None
+    label_names: Sequence[str],
+    raw: Floats,
+    errors: Floats,
+    solution: Solution | None,
+    snr: NDArray[np.floating[Any]] | None,
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Correction, its error and its validity, (N, L) each, in the model's order of labels."""
+    """Correction, its error and its validity, (N, L) each, in the model's order; scales `errors` in place."""
     correction = np.zeros(raw.shape)
     sigma = np.full(raw.shape, np.nan)
     valid = np.zeros(raw.shape, dtype=bool)
@@ -132,6 +141,7 @@ def _evaluate(
                 f"it was made for another model"
             )
         columns = [list(label_names).index(name) for name in solution.label_names]
+        errors[:, columns] = solution.scaled_errors(errors[:, columns], snr)
         given, given_errors = raw[:, columns], errors[:, columns]
         correction[:, columns] = solution.correction(given)
         sigma[:, columns] = solution.error(given, given_errors)

@@ -206,6 +206,7 @@ def _labels(connection: Connection, context: _Context, row: Mapping[Any, Any]) -
         errors,
         np.array([row["label_flags"]], dtype=np.int64),
         load_calibration(connection, context.calibration),
+        np.array([np.nan if row["snr"] is None else row["snr"]], dtype=np.float32),
     )
 
     def number(array: Any, column: int) -> float | None:

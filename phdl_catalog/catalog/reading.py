@@ -33,8 +33,8 @@ class FitBlock:
         Position [deg]; NaN where unknown.
     data_release : tuple of str
         Name of each spectrum's release.
-    snr_g, rv, e_rv, chi2 : (N,) float32 array
-        rv in km/s; NaN where missing.
+    snr_g, snr, rv, e_rv, chi2 : (N,) float32 array
+        S/N by the survey, and of the pixels that were fitted; rv in km/s; NaN where missing.
     labels, errors : (N, L) float32 array
         As fitted; NaN where missing.
     label_flags : (N, L) int64 array
@@ -49,6 +49,7 @@ class FitBlock:
     dec: NDArray[np.float64]
     data_release: tuple[str, ...]
     snr_g: NDArray[np.float32]
+    snr: NDArray[np.float32]
     rv: NDArray[np.float32]
     e_rv: NDArray[np.float32]
     chi2: NDArray[np.float32]
@@ -64,8 +65,8 @@ class FitBlock:
 #: Type of each array of a block that comes as one number a spectrum.
 _SCALARS = {
     "spectrum_id": np.int64, "obsid": np.int64, "gaia_source_id": np.int64, "healpix_29": np.int64,
-    "ra": np.float64, "dec": np.float64, "snr_g": np.float32, "rv": np.float32, "e_rv": np.float32,
-    "chi2": np.float32, "flags": np.int64,
+    "ra": np.float64, "dec": np.float64, "snr_g": np.float32, "snr": np.float32, "rv": np.float32,
+    "e_rv": np.float32, "chi2": np.float32, "flags": np.int64,
 }  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def unexplained_values(
     done = different = 0
     for block in read_fits(connection, release.model.model_version_id, spectra, len(names)):
         again = apply_calibration(
-            release.model.label_names, block.labels, block.errors, block.label_flags, solution
+            release.model.label_names, block.labels, block.errors, block.label_flags, solution, block.snr
         )
         part = rows[done : done + len(block)]
         for kind, expected in (

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from phdl_catalog.calibration.matching import Observations, Stars, match_stars
+from phdl_catalog.calibration.basis import COORDINATES
+from phdl_catalog.calibration.matching import Observations, Stars, find_repeats, match_stars
+from phdl_catalog.database.covariance import unpack_covariance
 from phdl_catalog.database.model_versions import ModelVersionRow
 from phdl_catalog.database.queries import statement
 from phdl_catalog.fitting.flags import FitFlag, LabelFlag
@@ -36,6 +38,9 @@ REFUSED_FITS = (
 #: A label with one of these is not used.
 REFUSED_LABELS = LabelFlag.AT_BOUND | LabelFlag.OUTSIDE_GRID | LabelFlag.UNCONSTRAINED | LabelFlag.NO_FIT
 
+#: Repeats used at most: what they tell does not get better.
+MOST_REPEATS = 4_000
+
 #: Rows fetched at a time.
 _BATCH = 50_000
 
@@ -49,7 +54,9 @@ class CalibratorCuts:
     release : str or None
         Only spectra of this release; None: of all.
     min_snr : float
-        Least S/N a pixel of a fit.
+        Least S/N a pixel of a fit of a calibrator.
+    min_snr_repeats : float
+        The same of repeated observations, which say how right errors are at low S/N too.
     max_chance : float
         Largest chance probability of a pair (El-Badry et al. 2021 recommend 0.1).
     radius : float
@@ -58,6 +65,7 @@ class CalibratorCuts:
 
     release: str | None = None
     min_snr: float = 20.0
+    min_snr_repeats: float = 10.0
     max_chance: float = 0.1
     radius: float = 3.0
 
@@ -74,6 +82,12 @@ class CalibrationInputs:
         Spectra whose fits are used.
     labels, errors : (N, L) arrays
         Raw labels; NaN where flagged.
+    coordinate_covariance : (N, L, 3) array
+        Covariance of every label with teff, logg and fe_h; 0 where it is not known.
+    snr : (N,) array
+        S/N of the fits; NaN where unknown.
+    repeats : (R, 2) int64
+        Rows of two observations of one star.
     pairs : (M, 2) int64
         Rows of the two stars.
     pair_ids : (M,) int64
@@ -96,6 +110,9 @@ class CalibrationInputs:
     spectrum_ids: Integers
     labels: Floats
     errors: Floats
+    coordinate_covariance: Floats
+    snr: Floats
+    repeats: Integers
     pairs: Integers
     pair_ids: Integers
     pair_chance: Floats
@@ -111,7 +128,7 @@ class CalibrationInputs:
         total = hashlib.sha256()
         for array in (
             self.spectrum_ids, self.labels, self.errors, self.pairs, self.pair_chance, self.reference_rows,
-            self.reference_labels, self.reference_errors,
+            self.reference_labels, self.reference_errors, self.repeats, self.snr, self.coordinate_covariance,
         ):  # fmt: skip
             total.update(str(array.shape).encode())
             total.update(np.ascontiguousarray(array).tobytes())
@@ -131,21 +148,28 @@ def collect_inputs(connection: Connection, model: ModelVersionRow, cuts: Calibra
     cuts : CalibratorCuts
         Which calibrators.
     """
-    spectrum_ids, observations = _observations(connection, model, cuts)
+    everything, all_observations = _observations(connection, model, cuts)
     counts: dict[str, dict[str, int]] = {}
+    repeats = _repeats(everything, all_observations, cuts, counts)
+    good = np.flatnonzero(all_observations.snr >= cuts.min_snr)
+    spectrum_ids, observations = everything[good], all_observations.taken(good)
     pair_ids, chance, pairs = _pairs(connection, observations, cuts, counts)
     references = _references(connection, model.label_names, observations, cuts, counts)
-    used = np.unique(np.r_[pairs.ravel(), references.rows]).astype(np.int64)
-    ids, labels, errors = _labels(connection, model, spectrum_ids[used])
+    calibrators = spectrum_ids[np.unique(np.r_[pairs.ravel(), references.rows]).astype(np.int64)]
+    fits = _fits(connection, model, np.union1d(calibrators, repeats.ravel()))
+    pairs, rows = spectrum_ids[pairs], spectrum_ids[references.rows]
     return CalibrationInputs(
         label_names=model.label_names,
-        spectrum_ids=ids,
-        labels=labels,
-        errors=errors,
-        pairs=np.searchsorted(used, pairs),
+        spectrum_ids=fits.spectrum_ids,
+        labels=fits.labels,
+        errors=fits.errors,
+        coordinate_covariance=fits.coordinate_covariance,
+        snr=fits.snr,
+        repeats=np.searchsorted(fits.spectrum_ids, repeats),
+        pairs=np.searchsorted(fits.spectrum_ids, pairs),
         pair_ids=pair_ids,
         pair_chance=chance,
-        reference_rows=np.searchsorted(used, references.rows),
+        reference_rows=np.searchsorted(fits.spectrum_ids, rows),
         reference_labels=references.values,
         reference_errors=references.errors,
         reference_ids=references.identifiers,
@@ -160,7 +184,7 @@ def _observations(
     parameters = {
         "model_version_id": model.model_version_id,
         "refused": int(REFUSED_FITS),
-        "min_snr": cuts.min_snr,
+        "min_snr": min(cuts.min_snr, cuts.min_snr_repeats),
         "release": cuts.release,
     }
     ids, gaia, obsid, ra, dec, snr = _columns(connection, "usable_fits", parameters, "iiifff")
@@ -226,19 +250,18 @@ def _references(
     stars: dict[tuple[str, str], int] = {}
     places: list[tuple[Any, ...]] = []
     entries: list[tuple[Any, ...]] = []
-    for survey, name, label, identifier, gaia, obsid, ra, dec, value, error in connection.execute(
+    for survey, name, label, identifier, *place, value, error in connection.execute(
         statement("calibration", "references"), {"labels": list(label_names)}
     ):
         number = stars.setdefault((survey, name), len(stars))
         if number == len(places):
-            places.append((gaia, obsid, ra, dec))
+            places.append(tuple(place))
         entries.append((number, label_names.index(label), identifier, value, error))
-    gaia, obsid, ra, dec = zip(*places, strict=True) if places else ((), (), (), ())
-    unknown = np.full(len(places), np.nan)
+    gaia, obsid, *numbers = zip(*places, strict=True) if places else ((),) * 6
     matched = match_stars(
         Stars(
             np.array(gaia, dtype=np.int64), np.array(obsid, dtype=np.int64),
-            np.array(ra, dtype=np.float64), np.array(dec, dtype=np.float64), unknown, unknown,
+            *(np.array(column, dtype=np.float64) for column in numbers),
         ),
         observations,
         cuts.radius,
@@ -267,10 +290,37 @@ def _references(
     )
 
 
-def _labels(
-    connection: Connection, model: ModelVersionRow, spectrum_ids: Integers
-) -> tuple[Integers, Floats, Floats]:
-    """Keys, labels and errors of fits, those of flagged labels NaN."""
+def _repeats(
+    spectrum_ids: Integers,
+    observations: Observations,
+    cuts: CalibratorCuts,
+    counts: dict[str, dict[str, int]],
+) -> Integers:
+    """(R, 2) spectra of one star each; at most `MOST_REPEATS`, the same every time."""
+    good = np.flatnonzero(observations.snr >= cuts.min_snr_repeats)
+    found = spectrum_ids[good][find_repeats(observations.taken(good), cuts.radius)]
+    used = found
+    if len(found) > MOST_REPEATS:
+        used = found[np.sort(np.random.default_rng(0).choice(len(found), MOST_REPEATS, replace=False))]
+    counts["repeats"] = {
+        "two observations of one star": len(found),
+        "more than needed": len(found) - len(used),
+        "usable": len(used),
+    }
+    return used
+
+
+@dataclass(frozen=True, eq=False)
+class _Fits:
+    spectrum_ids: Integers
+    labels: Floats
+    errors: Floats
+    coordinate_covariance: Floats
+    snr: Floats
+
+
+def _fits(connection: Connection, model: ModelVersionRow, spectrum_ids: Integers) -> _Fits:
+    """Fits of some spectra, flagged labels NaN; in the order of `spectrum_ids`, which must ascend."""
     rows = connection.execute(
         statement("calibration", "labels_of"),
         {"model_version_id": model.model_version_id, "spectrum_ids": spectrum_ids.tolist()},
@@ -279,6 +329,17 @@ def _labels(
     labels = np.array([row.label_values for row in rows], dtype=np.float64).reshape(shape)
     errors = np.array([row.label_errors for row in rows], dtype=np.float64).reshape(shape)
     flags = np.array([row.label_flags for row in rows], dtype=np.int64).reshape(shape)
+    axes = [model.label_names.index(name) for name in COORDINATES if name in model.label_names]
+    covariance = np.zeros((*shape, len(axes)))
+    for number, row in enumerate(rows):
+        if row.label_covariance is not None:
+            covariance[number] = unpack_covariance(row.label_covariance, errors[number])[:, axes]
     refused = flags & int(REFUSED_LABELS) != 0
     labels[refused] = errors[refused] = np.nan
-    return np.array([row.spectrum_id for row in rows], dtype=np.int64), labels, errors
+    return _Fits(
+        spectrum_ids=np.array([row.spectrum_id for row in rows], dtype=np.int64),
+        labels=labels,
+        errors=errors,
+        coordinate_covariance=np.nan_to_num(covariance),
+        snr=np.array([row.snr for row in rows], dtype=np.float64),
+    )

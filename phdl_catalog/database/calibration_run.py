@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from phdl_catalog.calibration import calibrate
 from phdl_catalog.database.calibration_inputs import CalibratorCuts, collect_inputs
-from phdl_catalog.database.calibration_sets import find_same_set, find_set, store_solution
+from phdl_catalog.database.calibration_sets import find_same_set, find_set
+from phdl_catalog.database.calibration_store import store_solution
 from phdl_catalog.database.events import record_event
 from phdl_catalog.database.model_versions import find_model
 from phdl_catalog.database.queries import statement
@@ -148,6 +149,9 @@ def _calibrate(engine: Engine, request: CalibrationRequest, say: Callable[[str],
         reference_errors=inputs.reference_errors,
         surveys=inputs.surveys,
         pair_chance=inputs.pair_chance,
+        repeats=inputs.repeats,
+        snr=inputs.snr,
+        coordinate_covariance=inputs.coordinate_covariance,
         held_out_fraction=request.held_out_fraction,
         scale_survey=request.scale_survey,
         seed=request.seed,

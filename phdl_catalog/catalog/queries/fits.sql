@@ -16,7 +16,7 @@ ORDER BY s.spectrum_id;
 -- Fits of some spectra, arrays in PostgreSQL's binary form, missing elements as NaN.
 SELECT s.spectrum_id, s.obsid, coalesce(s.gaia_source_id, -1) AS gaia_source_id,
        coalesce(s.healpix_29, -1) AS healpix_29, coalesce(s.ra, 'NaN') AS ra, coalesce(s.dec, 'NaN') AS dec,
-       r.name AS data_release, s.snr_g,
+       r.name AS data_release, s.snr_g, coalesce(f.snr, s.snr_g, 'NaN') AS snr,
        coalesce(f.rv, 'NaN') AS rv, coalesce(f.e_rv, 'NaN') AS e_rv, f.chi2, f.flags,
        array_send(array_replace(f.label_values, NULL, 'NaN'::real)) AS labels,
        array_send(array_replace(f.label_errors, NULL, 'NaN'::real)) AS errors,

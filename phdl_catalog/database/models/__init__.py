@@ -5,12 +5,13 @@ The comment of every table and column is its documentation; the database carries
 
 from phdl_catalog.database.models.base import CATALOG_SCHEMA, SCHEMA, Base
 from phdl_catalog.database.models.calibration import (
+    CalibrationCell,
     CalibrationMember,
     CalibrationOffset,
+    CalibrationRequest,
     CalibrationSet,
-    ReferenceLabel,
-    WideBinary,
 )
+from phdl_catalog.database.models.calibrators import ReferenceLabel, WideBinary
 from phdl_catalog.database.models.catalog import CatalogRelease, Event, FlagDefinition
 from phdl_catalog.database.models.fitting import Fit, FitChunk, FitRun, ModelVersion
 from phdl_catalog.database.models.states import (
@@ -19,6 +20,7 @@ from phdl_catalog.database.models.states import (
     ChunkState,
     MemberKind,
     ReleaseState,
+    RequestState,
     RunState,
     SpectrumState,
 )
@@ -29,8 +31,10 @@ __all__ = [
     "FINAL_CHUNK_STATES",
     "SCHEMA",
     "Base",
+    "CalibrationCell",
     "CalibrationMember",
     "CalibrationOffset",
+    "CalibrationRequest",
     "CalibrationSet",
     "CalibrationState",
     "CatalogRelease",
@@ -45,6 +49,7 @@ __all__ = [
     "ModelVersion",
     "ReferenceLabel",
     "ReleaseState",
+    "RequestState",
     "RunState",
     "Source",
     "Spectrum",

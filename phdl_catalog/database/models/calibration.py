@@ -1,4 +1,4 @@
-"""Calibrators and the solutions they give."""
+"""Calibration sets: solutions, how calibrators were used in them, and requests for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import (
     REAL,
+    Boolean,
     CheckConstraint,
+    Computed,
     Double,
     ForeignKey,
     Identity,
@@ -21,114 +23,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from phdl_catalog.database.models.base import Base, finite, finite_elements, one_of, only_if
-from phdl_catalog.database.models.fitting import ModelVersion
-from phdl_catalog.database.models.states import CalibrationState, MemberKind
+from phdl_catalog.database.models.calibrators import ReferenceLabel, WideBinary
+from phdl_catalog.database.models.fitting import FitRun, ModelVersion
+from phdl_catalog.database.models.states import CalibrationState, MemberKind, RequestState
 from phdl_catalog.database.models.survey import Spectrum
-
-
-class WideBinary(Base):
-    """Two stars born together."""
-
-    __tablename__ = "wide_binary"
-    __table_args__ = (
-        UniqueConstraint("catalogue", "pair_name"),
-        UniqueConstraint("catalogue", "gaia_source_id_a", "gaia_source_id_b"),
-        CheckConstraint("gaia_source_id_a < gaia_source_id_b", name="stars_ordered"),
-        CheckConstraint("obsid_a <> obsid_b", name="obsids_differ"),
-        *(
-            CheckConstraint(
-                f"gaia_source_id_{star} IS NOT NULL OR obsid_{star} IS NOT NULL "
-                f"OR (ra_{star} IS NOT NULL AND dec_{star} IS NOT NULL)",
-                name=f"star_{star}_known",
-            )
-            for star in "ab"
-        ),
-        *(
-            CheckConstraint(
-                f"(ra_{star} IS NULL) = (dec_{star} IS NULL) "
-                f"AND ra_{star} >= 0 AND ra_{star} < 360 AND dec_{star} >= -90 AND dec_{star} <= 90",
-                name=f"position_{star}",
-            )
-            for star in "ab"
-        ),
-        CheckConstraint(
-            "chance_probability >= 0 AND chance_probability < 'Infinity'", name="chance_probability_range"
-        ),
-        finite("separation_au"),
-        *(finite(f"{name}_{star}") for name in ("pmra", "pmdec", "parallax") for star in "ab"),
-        Index("ix_wide_binary_gaia_source_id_a", "gaia_source_id_a"),
-        Index("ix_wide_binary_gaia_source_id_b", "gaia_source_id_b"),
-        {"comment": "Two stars born together, from a catalogue of wide binaries"},
-    )
-
-    wide_binary_id: Mapped[int] = mapped_column(
-        Identity(always=True), primary_key=True, comment="Key of the pair"
-    )
-    catalogue: Mapped[str] = mapped_column(comment="Catalogue of pairs it is from")
-    pair_name: Mapped[str] = mapped_column(
-        comment="Name of the pair inside its catalogue; the two stars' identifiers where it has none"
-    )
-    gaia_source_id_a: Mapped[int | None] = mapped_column(
-        comment="Gaia DR3 source of star a, the smaller of the two identifiers"
-    )
-    gaia_source_id_b: Mapped[int | None] = mapped_column(comment="Gaia DR3 source of star b")
-    obsid_a: Mapped[int | None] = mapped_column(comment="Observation of star a, where the catalogue says so")
-    obsid_b: Mapped[int | None] = mapped_column(comment="Observation of star b, where the catalogue says so")
-    ra_a: Mapped[float | None] = mapped_column(comment="Right ascension of star a, ICRS [deg]")
-    dec_a: Mapped[float | None] = mapped_column(comment="Declination of star a, ICRS [deg]")
-    ra_b: Mapped[float | None] = mapped_column(comment="Right ascension of star b, ICRS [deg]")
-    dec_b: Mapped[float | None] = mapped_column(comment="Declination of star b, ICRS [deg]")
-    pmra_a: Mapped[float | None] = mapped_column(comment="Proper motion of star a, times cos(dec) [mas/yr]")
-    pmdec_a: Mapped[float | None] = mapped_column(comment="Proper motion of star a in declination [mas/yr]")
-    pmra_b: Mapped[float | None] = mapped_column(comment="Proper motion of star b, times cos(dec) [mas/yr]")
-    pmdec_b: Mapped[float | None] = mapped_column(comment="Proper motion of star b in declination [mas/yr]")
-    parallax_a: Mapped[float | None] = mapped_column(comment="Parallax of star a [mas]")
-    parallax_b: Mapped[float | None] = mapped_column(comment="Parallax of star b [mas]")
-    separation_au: Mapped[float | None] = mapped_column(comment="Projected separation [AU]")
-    chance_probability: Mapped[float | None] = mapped_column(
-        comment="Chance that the two are no pair (R_chance_align); a density ratio, it may exceed 1"
-    )
-    imported_at: Mapped[datetime] = mapped_column(
-        server_default=func.now(), comment="When this row was written"
-    )
-
-
-class ReferenceLabel(Base):
-    """One label of one star from high-resolution spectroscopy."""
-
-    __tablename__ = "reference_label"
-    __table_args__ = (
-        UniqueConstraint("survey", "star_name", "label"),
-        CheckConstraint(
-            "gaia_source_id IS NOT NULL OR obsid IS NOT NULL OR (ra IS NOT NULL AND dec IS NOT NULL)",
-            name="star_known",
-        ),
-        CheckConstraint(
-            "(ra IS NULL) = (dec IS NULL) AND ra >= 0 AND ra < 360 AND dec >= -90 AND dec <= 90",
-            name="position",
-        ),
-        finite("value"),
-        CheckConstraint("error > 0 AND error < 'Infinity'", name="error_range"),
-        Index("ix_reference_label_gaia_source_id", "gaia_source_id"),
-        Index("ix_reference_label_obsid", "obsid"),
-        {"comment": "One label of one star from a high-resolution survey"},
-    )
-
-    reference_label_id: Mapped[int] = mapped_column(
-        Identity(always=True), primary_key=True, comment="Key of the value"
-    )
-    survey: Mapped[str] = mapped_column(comment="Survey or compilation the value is from")
-    star_name: Mapped[str] = mapped_column(comment="Identifier of the star inside the survey")
-    gaia_source_id: Mapped[int | None] = mapped_column(comment="Gaia DR3 source, where known")
-    obsid: Mapped[int | None] = mapped_column(comment="Observation of the star, where the survey says so")
-    ra: Mapped[float | None] = mapped_column(comment="Right ascension, ICRS [deg]")
-    dec: Mapped[float | None] = mapped_column(comment="Declination, ICRS [deg]")
-    label: Mapped[str] = mapped_column(comment="Name of the label: teff, fe_h, mg_fe, ...")
-    value: Mapped[float] = mapped_column(comment="Value, in the label's unit")
-    error: Mapped[float | None] = mapped_column(comment="One sigma error; NULL where the survey gives none")
-    imported_at: Mapped[datetime] = mapped_column(
-        server_default=func.now(), comment="When this row was written"
-    )
 
 
 class CalibrationSet(Base):
@@ -141,6 +39,7 @@ class CalibrationSet(Base):
         only_if("state = 'superseded'", "superseded_at", name="superseded_has_time"),
         CheckConstraint("configuration_hash ~ '^[0-9a-f]{64}$'", name="configuration_hash_hex"),
         CheckConstraint("input_hash ~ '^[0-9a-f]{64}$'", name="input_hash_hex"),
+        CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$'", name="name_plain"),
         # The target of catalog_release's composite key: a catalogue is calibrated for its own model.
         UniqueConstraint("calibration_set_id", "model_version_id"),
         Index(
@@ -156,6 +55,11 @@ class CalibrationSet(Base):
         Integer, Identity(always=True), primary_key=True, comment="Key of the set"
     )
     name: Mapped[str] = mapped_column(unique=True, comment="Name, as typed on the command line")
+    view_name: Mapped[str] = mapped_column(
+        Computed("'calibrated_' || lower(translate(name, '.-', '__'))", persisted=True),
+        unique=True,
+        comment="View of schema phdl with every fit of the model as this set corrects it",
+    )
     model_version_id: Mapped[int] = mapped_column(
         Integer, ForeignKey(ModelVersion.model_version_id), comment="Model whose labels it corrects"
     )
@@ -187,7 +91,10 @@ class CalibrationOffset(Base):
             "cardinality(covariance) = cardinality(coefficients) * cardinality(coefficients)",
             name="covariance_square",
         ),
-        CheckConstraint("n_pairs >= 0 AND n_references >= 0", name="counts_positive"),
+        CheckConstraint("n_pairs >= 0 AND n_references >= 0 AND n_repeats >= 0", name="counts_positive"),
+        CheckConstraint("error_scale > 0 AND error_scale < 'Infinity'", name="error_scale_range"),
+        CheckConstraint("error_floor >= 0 AND error_floor < 'Infinity'", name="error_floor_range"),
+        finite("error_slope"),
         CheckConstraint(
             "intrinsic_scatter >= 0 AND intrinsic_scatter < 'Infinity'", name="intrinsic_scatter_range"
         ),
@@ -225,6 +132,19 @@ class CalibrationOffset(Base):
     )
     n_pairs: Mapped[int] = mapped_column(Integer, comment="Pairs used")
     n_references: Mapped[int] = mapped_column(Integer, comment="Reference values used")
+    n_repeats: Mapped[int] = mapped_column(
+        Integer, server_default=text("0"), comment="Repeated observations that the errors' scale is from"
+    )
+    error_scale: Mapped[float] = mapped_column(
+        server_default=text("1"),
+        comment="Quoted errors times this times (snr/50)**error_slope, and error_floor, are right",
+    )
+    error_slope: Mapped[float] = mapped_column(
+        server_default=text("0"), comment="How the scale of the errors changes with S/N"
+    )
+    error_floor: Mapped[float] = mapped_column(
+        server_default=text("0"), comment="Added to the error in quadrature, in the label's unit"
+    )
     intrinsic_scatter: Mapped[float | None] = mapped_column(comment="Scatter inside pairs beyond the errors")
     pair_scatter_before: Mapped[float | None] = mapped_column(comment="Robust scatter of used pairs, raw")
     pair_scatter_after: Mapped[float | None] = mapped_column(
@@ -254,6 +174,98 @@ class CalibrationOffset(Base):
     report: Mapped[dict[str, Any]] = mapped_column(
         server_default=text("'{}'"), comment="All else the solution says about this label"
     )
+
+
+class CalibrationCell(Base):
+    """What a set knows about one cell of its grid; looked up for every star that falls into it."""
+
+    __tablename__ = "calibration_cell"
+    __table_args__ = (
+        CheckConstraint("cell >= 0", name="cell_positive"),
+        *(finite_elements(name, "real") for name in ("error", "slope_teff", "slope_logg", "slope_fe_h")),
+        CheckConstraint(
+            "cardinality(error) = cardinality(valid) AND cardinality(slope_teff) = cardinality(valid) AND "
+            "cardinality(slope_logg) = cardinality(valid) AND cardinality(slope_fe_h) = cardinality(valid)",
+            name="lengths_agree",
+        ),
+        {"comment": "Errors, slopes and validity of one set's corrections in a cell of teff, logg and fe_h"},
+    )
+
+    calibration_set_id: Mapped[int] = mapped_column(
+        Integer, ForeignKey(CalibrationSet.calibration_set_id), primary_key=True, comment="Set it belongs to"
+    )
+    cell: Mapped[int] = mapped_column(
+        Integer, primary_key=True, autoincrement=False, comment="Number of the cell in the set's grid"
+    )
+    error: Mapped[list[float | None]] = mapped_column(
+        ARRAY(REAL), comment="One sigma of each label's correction; NULL: not calibrated"
+    )
+    slope_teff: Mapped[list[float]] = mapped_column(
+        ARRAY(REAL), comment="Derivative of each correction by teff [label unit/K]"
+    )
+    slope_logg: Mapped[list[float]] = mapped_column(
+        ARRAY(REAL), comment="Derivative of each correction by logg"
+    )
+    slope_fe_h: Mapped[list[float]] = mapped_column(
+        ARRAY(REAL), comment="Derivative of each correction by fe_h"
+    )
+    valid: Mapped[list[bool]] = mapped_column(
+        ARRAY(Boolean), comment="Whether each correction may be used here"
+    )
+
+
+class CalibrationRequest(Base):
+    """A calibration that somebody asked for: the outbox of the calibration task."""
+
+    __tablename__ = "calibration_request"
+    __table_args__ = (
+        one_of("state", RequestState),
+        only_if("state = 'running'", "lease_until", name="running_has_lease"),
+        only_if("state IN ('done', 'failed')", "finished_at", name="final_has_end"),
+        only_if("state = 'done'", "calibration_set_id", "is_new", name="done_has_set"),
+        only_if("state = 'failed'", "error_text", name="failed_has_text"),
+        CheckConstraint("attempt >= 0", name="attempt_positive"),
+        Index(
+            "uq_calibration_request_open",
+            "after_fit_run_id",
+            unique=True,
+            postgresql_where=text("state IN ('planned', 'queued', 'running')"),
+        ),
+        Index(
+            "ix_calibration_request_state",
+            "state",
+            postgresql_where=text("state IN ('planned', 'queued', 'running')"),
+        ),
+        {"comment": "A calibration that was asked for; the broker is told its number and nothing else"},
+    )
+
+    calibration_request_id: Mapped[int] = mapped_column(
+        Identity(always=True), primary_key=True, comment="Key of the request; the only content of a message"
+    )
+    request: Mapped[dict[str, Any]] = mapped_column(comment="Model, cuts and options")
+    after_fit_run_id: Mapped[int | None] = mapped_column(
+        Integer, ForeignKey(FitRun.fit_run_id), comment="Not before this run is done"
+    )
+    state: Mapped[str] = mapped_column(
+        server_default=RequestState.PLANNED.value, comment="planned, queued, running, done or failed"
+    )
+    attempt: Mapped[int] = mapped_column(
+        Integer, server_default=text("0"), comment="Times it was claimed; a writer must still own this number"
+    )
+    published_at: Mapped[datetime | None] = mapped_column(comment="When the broker was last told of it")
+    lease_until: Mapped[datetime | None] = mapped_column(
+        comment="The worker owns it until then; only if running"
+    )
+    worker: Mapped[str | None] = mapped_column(comment="Worker that has it, or had it last")
+    calibration_set_id: Mapped[int | None] = mapped_column(
+        Integer, ForeignKey(CalibrationSet.calibration_set_id), comment="The set it came to; only if done"
+    )
+    is_new: Mapped[bool | None] = mapped_column(
+        comment="False if the same input, options and code had made the set before"
+    )
+    error_text: Mapped[str | None] = mapped_column(comment="Why it failed; only if it did")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="When it was asked for")
+    finished_at: Mapped[datetime | None] = mapped_column(comment="When it was done or had failed")
 
 
 class CalibrationMember(Base):

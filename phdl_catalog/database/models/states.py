@@ -46,6 +46,16 @@ class CalibrationState(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class RequestState(StrEnum):
+    """The life of a request for a calibration."""
+
+    PLANNED = "planned"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class MemberKind(StrEnum):
     """What a calibrator is."""
 

@@ -13,9 +13,10 @@ WHERE f.model_version_id = :model_version_id
 ORDER BY s.spectrum_id;
 
 -- name: labels_of
--- Labels, errors and flags of some spectra by one model.
-SELECT spectrum_id, label_values, label_errors, label_flags
-FROM phdl.fit
+-- Labels, errors, covariance and flags of some spectra by one model.
+SELECT spectrum_id, label_values, label_errors, label_flags, label_covariance, coalesce(f.snr, s.snr_g) AS snr
+FROM phdl.fit AS f
+JOIN phdl.spectrum AS s USING (spectrum_id)
 WHERE model_version_id = :model_version_id AND spectrum_id = ANY(:spectrum_ids)
 ORDER BY spectrum_id;
 
@@ -29,7 +30,7 @@ ORDER BY wide_binary_id;
 -- name: references
 -- In an order that does not depend on when a value was imported.
 SELECT survey, star_name, label, reference_label_id, coalesce(gaia_source_id, -1), coalesce(obsid, -1), ra, dec,
-       value, error
+       pmra, pmdec, value, error
 FROM phdl.reference_label
 WHERE label = ANY(:labels)
 ORDER BY survey, star_name, label;
@@ -58,7 +59,7 @@ RETURNING calibration_set_id;
 
 -- name: sets
 -- One or all sets, the newest last.
-SELECT c.calibration_set_id, c.name, m.name AS model, c.model_version_id, c.state, c.configuration, c.report,
+SELECT c.calibration_set_id, c.name, c.view_name, m.name AS model, c.model_version_id, c.state, c.configuration, c.report,
        c.code_version, c.configuration_hash, c.input_hash, c.created_at, c.certified_at, c.superseded_at
 FROM phdl.calibration_set AS c
 JOIN phdl.model_version AS m USING (model_version_id)
@@ -68,9 +69,16 @@ WHERE (CAST(:name AS text) IS NULL OR c.name = :name)
 ORDER BY c.calibration_set_id;
 
 -- name: offsets
-SELECT label, basis, coefficients, covariance, validity, report
+SELECT label, basis, coefficients, covariance, validity, report, n_repeats, error_scale, error_slope, error_floor
 FROM phdl.calibration_offset
 WHERE calibration_set_id = :calibration_set_id;
+
+-- name: create_view
+SELECT phdl.create_calibration_view(:calibration_set_id);
+
+-- name: show_view
+-- From now on the reader may look at it.
+SELECT phdl.show_calibration_view(:calibration_set_id);
 
 -- name: supersede
 UPDATE phdl.calibration_set

@@ -22,6 +22,7 @@ from phdl_catalog.database.outbox import finish_runs, in_flight, pause_hopeless,
 from phdl_catalog.database.session import connect
 from phdl_catalog.errors import ServiceError
 from workers.broker import BROKER_ERRORS, publish, waiting
+from workers.calibration import publish_due
 from workers.failures import describe, is_database_hiccup
 from workers.job_settings import JobSettings
 
@@ -114,9 +115,10 @@ class Dispatcher:
         republished = self._republish(connection, flight.queued) if flight.queued else 0
         with connection.begin():
             finished = finish_runs(connection, self.name)
+        calibrations = publish_due(self._app, connection, self._jobs.republish)
         for run in finished:
             _log.info("run %d is done", run)
-        return Round(requeued, published, republished, len(finished))
+        return Round(requeued, published + calibrations, republished, len(finished))
 
     def _lead(self, connection: Connection, stop: threading.Event) -> None:
         while not stop.is_set():

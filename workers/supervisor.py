@@ -21,6 +21,7 @@ from types import FrameType
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from phdl_catalog.database.calibration_requests import any_request_unfinished
 from phdl_catalog.database.outbox import anything_unfinished
 from phdl_catalog.errors import ServiceError
 from phdl_catalog.settings import get_settings
@@ -176,7 +177,7 @@ class Supervisor:
         """Whether nothing is left: no run is open, and no other task waits in the broker."""
         try:
             with self._engine.connect() as connection:
-                if anything_unfinished(connection):
+                if anything_unfinished(connection) or any_request_unfinished(connection):
                     return False
             return not any(waiting(self._app, queue) for queue in (CALIBRATION_QUEUE, CONTROL_QUEUE))
         except (DBAPIError, ServiceError, *BROKER_ERRORS) as error:

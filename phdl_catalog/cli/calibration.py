@@ -76,12 +76,15 @@ def calibrate(
     else:
         from phdl_catalog.services.calibration_request import send_calibration, wait_for_calibration
 
-        sent = send_calibration(request)
+        sent = send_calibration(engine, request)
         if not wait:
             if json:
-                print_json({"request_id": sent.request_id, "set": None})
+                print_json({"request": sent, "set": None})
             else:
-                stdout.print("sent to the workers; `phdl calibration list` shows the set when it is there")
+                stdout.print(
+                    f"request {sent} is with the workers; `phdl calibration requests` shows what it came to",
+                    highlight=False,
+                )
             return
         with stderr.status("waiting for a worker") as status:
             outcome = wait_for_calibration(engine, sent, timeout, status.update)
@@ -117,6 +120,29 @@ def list_(
                 f"{row.created_at:%Y-%m-%d %H:%M}",
                 row.code_version,
             )
+            for row in rows
+        ],
+    )
+
+
+@_sets.command("requests")
+def requests(json: JsonOption = False) -> None:
+    """List the calibrations that were asked for: waiting for a run, running, done, failed and why."""
+    from dataclasses import asdict
+
+    from phdl_catalog.database.calibration_requests import list_requests
+    from phdl_catalog.database.session import connect
+
+    with connect(pooled=False).connect() as connection:
+        rows = list_requests(connection)
+    if json:
+        print_json({"requests": [asdict(row) for row in rows]})
+        return
+    print_table(
+        "Requests for calibrations",
+        ("request", "model", "after run", "state", "set", "worker", "error"),
+        [
+            (row.number, row.model, row.run, row.state.value, row.calibration_set, row.worker, row.error_text)
             for row in rows
         ],
     )

@@ -12,6 +12,8 @@ from phdl_catalog.cli import fit_file
 from phdl_catalog.cli.output import JsonOption, print_json
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from phdl_catalog.database.selection import Selection
 
 _Release = Annotated[str, typer.Argument(help="Name of the data release.")]
@@ -88,6 +90,9 @@ def enqueue(
     cone: _Cone = None,
     where: _Where = None,
     priority: Annotated[int, typer.Option("--priority", help="Jobs of a higher priority go first.")] = 0,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Calibrate the model by itself once the run is done.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Enqueue a release for fitting; enqueueing the same again adds only what is missing."""
@@ -99,8 +104,11 @@ def enqueue(
     with connect(pooled=False).begin() as connection:
         request = request_run(connection, release, model, selection, chunk_size, priority)
         done = enqueue_run(connection, request)
+        asked = _ask_for_calibration(connection, request.model.name, done.run) if calibrate else None
     if as_json:
-        print_json({**asdict(done), "release": release, "model": request.model.name})
+        print_json(
+            {**asdict(done), "release": release, "model": request.model.name, "calibration_request": asked}
+        )
         return
     if done.created:
         typer.echo(f"run {done.run}: {done.added:,} spectra in {done.chunks:,} jobs; `phdl worker` does them")
@@ -113,6 +121,15 @@ def enqueue(
         typer.echo(f"run {done.run} exists already ({done.state.value}); nothing is missing")
     if already := done.selected - done.added if done.created else 0:
         typer.echo(f"{already:,} of {done.selected:,} selected spectra belong to other runs of this model")
+    if asked is not None:
+        typer.echo(f"calibration request {asked} waits for the run; `phdl calibration requests` shows it")
+
+
+def _ask_for_calibration(connection: Connection, model: str, run: int) -> int:
+    from phdl_catalog.database.calibration_requests import add_request
+    from phdl_catalog.database.calibration_run import CalibrationRequest
+
+    return add_request(connection, CalibrationRequest(model), after_run=run)
 
 
 def status(

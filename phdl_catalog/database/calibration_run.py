@@ -12,9 +12,7 @@ from phdl_catalog.calibration import calibrate
 from phdl_catalog.database.calibration_inputs import CalibratorCuts, collect_inputs
 from phdl_catalog.database.calibration_sets import find_same_set, find_set
 from phdl_catalog.database.calibration_store import store_solution
-from phdl_catalog.database.events import record_event
 from phdl_catalog.database.model_versions import find_model
-from phdl_catalog.database.queries import statement
 from phdl_catalog.database.releases import find_release
 from phdl_catalog.errors import CalibrationError, ConflictError, NotFoundError
 
@@ -33,8 +31,6 @@ class CalibrationRequest:
         As for `phdl_catalog.calibrate`.
     name : str or None
         Name of the new set; by default the model's with the next number.
-    request_id : str or None
-        Under which the outcome is looked for.
     """
 
     model: str
@@ -43,7 +39,6 @@ class CalibrationRequest:
     scale_survey: str | None = None
     seed: int = 0
     name: str | None = None
-    request_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -106,17 +101,6 @@ def run_calibration(
     CalibrationError
         If the calibrators do not allow a solution.
     """
-    try:
-        outcome = _calibrate(engine, request, say)
-    except Exception as error:
-        # Whoever waits for a worker's outcome is to hear of any failure.
-        _tell(engine, request, "failed", {"error": type(error).__name__, "message": str(error)})
-        raise
-    _tell(engine, request, "computed", {"name": outcome.name, "new": outcome.new})
-    return outcome
-
-
-def _calibrate(engine: Engine, request: CalibrationRequest, say: Callable[[str], None]) -> CalibrationOutcome:
     with engine.connect() as connection:
         model = find_model(connection, request.model)
         if request.cuts.release is not None and find_release(connection, request.cuts.release) is None:
@@ -168,42 +152,3 @@ def _exists(connection: Any, name: str) -> bool:
     except NotFoundError:
         return False
     return True
-
-
-def note_start(engine: Engine, request: CalibrationRequest) -> None:
-    """Note that a worker has taken a request."""
-    _tell(engine, request, "started", {})
-
-
-def _tell(engine: Engine, request: CalibrationRequest, action: str, detail: dict[str, Any]) -> None:
-    if request.request_id is not None:
-        with engine.begin() as connection:
-            record_event(connection, f"calibration_request:{request.request_id}", action, detail)
-
-
-def was_started(engine: Engine, request_id: str) -> bool:
-    """Whether a worker has taken a request."""
-    return _last_event(engine, request_id) is not None
-
-
-def find_outcome(engine: Engine, request_id: str) -> CalibrationOutcome | None:
-    """What a request that was sent to a worker came to; None as long as it is not known.
-
-    Raises
-    ------
-    CalibrationError
-        With the worker's message, if it failed.
-    """
-    row = _last_event(engine, request_id)
-    if row is None or row.action == "started":
-        return None
-    if row.action == "failed":
-        raise CalibrationError(row.detail["message"])
-    return CalibrationOutcome(row.detail["name"], row.detail["new"])
-
-
-def _last_event(engine: Engine, request_id: str) -> Any:
-    with engine.connect() as connection:
-        return connection.execute(
-            statement("calibration", "outcome"), {"subject": f"calibration_request:{request_id}"}
-        ).one_or_none()

@@ -1,21 +1,16 @@
-"""Ask a worker for a calibration: one message, whose outcome is looked for in PostgreSQL."""
+"""Ask a worker for a calibration: a row that stays, one message, and the outcome in the same row."""
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from phdl_catalog.database.calibration_run import (
-    CalibrationOutcome,
-    CalibrationRequest,
-    find_outcome,
-    was_started,
-)
+from phdl_catalog.database.calibration_requests import add_request, find_request, take_due_requests
+from phdl_catalog.database.calibration_run import CalibrationOutcome, CalibrationRequest
+from phdl_catalog.database.models import RequestState
 from phdl_catalog.errors import ServiceError
 from phdl_catalog.services.redis_server import broker_url, connect_broker
 
@@ -30,34 +25,59 @@ CALIBRATION_QUEUE = "phdl.calibration"
 _PAUSE = 0.5
 _PATIENCE = 10.0
 
+#: A request that nobody claimed for so long is sent again [s].
+_REPUBLISH = 60.0
+
 #: Within this time a worker answers a call [s].
 _ANSWER_TIME = 2.0
 
 
-def send_calibration(request: CalibrationRequest) -> CalibrationRequest:
-    """Send a request to the workers.
+def send_calibration(engine: Engine, request: CalibrationRequest) -> int:
+    """Ask the workers for a calibration.
+
+    The request stands in the database before they are told: a message that is lost is sent again by the
+    dispatcher.
 
     Returns
     -------
-    CalibrationRequest
-        The same with an identifier, under which `wait_for_calibration` finds what it came to.
+    int
+        Number of the request, under which `wait_for_calibration` finds what it came to.
 
     Raises
     ------
     ServiceError
+        If the broker does not answer; nothing is asked for then.
+    """
+    app = _application()
+    with engine.begin() as connection:
+        number = add_request(connection, request)
+    with engine.begin() as connection:
+        due = take_due_requests(connection, _REPUBLISH)
+    publish_requests(app, due)
+    return number
+
+
+def publish_requests(app: Celery, numbers: list[int]) -> None:
+    """Send one message a request, its number and nothing else.
+
+    Raises
+    ------
+    kombu.exceptions.OperationalError
         If the broker does not answer.
     """
-    sent = replace(request, request_id=uuid.uuid4().hex)
-    app = _application()
+    if not numbers:
+        return
     with app.connection_for_write() as connection:
-        app.send_task(
-            CALIBRATION_TASK,
-            args=[sent.to_dict()],
-            queue=CALIBRATION_QUEUE,
-            connection=connection,
-            ignore_result=True,
-        )
-    return sent
+        connection.ensure_connection(max_retries=1, timeout=5)
+        for number in numbers:
+            app.send_task(
+                CALIBRATION_TASK,
+                args=[number],
+                queue=CALIBRATION_QUEUE,
+                connection=connection,
+                ignore_result=True,
+                retry=False,
+            )
 
 
 def a_worker_listens() -> bool:
@@ -91,18 +111,15 @@ def _application() -> Celery:
 
 
 def wait_for_calibration(
-    engine: Engine,
-    request: CalibrationRequest,
-    timeout: float,
-    say: Callable[[str], None] = lambda line: None,
+    engine: Engine, number: int, timeout: float, say: Callable[[str], None] = lambda line: None
 ) -> CalibrationOutcome:
-    """Wait until a worker has done what was sent.
+    """Wait until a worker has done what was asked for.
 
     Parameters
     ----------
     engine : Engine
         Database.
-    request : CalibrationRequest
+    number : int
         From `send_calibration`.
     timeout : float
         Longest time to wait [s].
@@ -116,20 +133,22 @@ def wait_for_calibration(
     CalibrationError
         If the worker could not do it.
     """
-    identifier = request.request_id or ""
     start, told = time.monotonic(), False
-    while (outcome := find_outcome(engine, identifier)) is None:
-        waited = time.monotonic() - start
-        started = was_started(engine, identifier)
+    while True:
+        with engine.connect() as connection:
+            row = find_request(connection, number)
+        if (outcome := row.outcome) is not None:
+            return outcome
+        waited, started = time.monotonic() - start, row.state is RequestState.RUNNING
         if waited > timeout:
             state = "is still at it" if started else "has taken it: is `phdl worker` running?"
             raise ServiceError(
-                f"no result after {timeout:.0f} s: {'a' if started else 'no'} worker {state}; "
-                "`phdl calibrate --local` computes it here",
-                request_id=identifier,
+                f"no result after {timeout:.0f} s: {'a' if started else 'no'} worker {state}; request "
+                f"{number} stands, `phdl calibration requests` shows it; `phdl calibrate --local` computes "
+                "it here",
+                request=number,
             )
         if not started and not told and waited > _PATIENCE:
             told = True
             say("no worker has taken it yet: `phdl worker` starts one, --local computes it here")
         time.sleep(_PAUSE)
-    return outcome

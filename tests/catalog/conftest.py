@@ -20,7 +20,8 @@ from phdl_catalog.catalog.building import build_release
 from phdl_catalog.catalog.checking import check_release
 from phdl_catalog.catalog.releases import get_catalog_release
 from phdl_catalog.database.calibration_inputs import CalibrationInputs
-from phdl_catalog.database.calibration_sets import certify_set, store_solution
+from phdl_catalog.database.calibration_sets import certify_set
+from phdl_catalog.database.calibration_store import store_solution
 from phdl_catalog.database.model_versions import find_model
 from phdl_catalog.database.models import DataRelease, Fit, FitRun, ModelVersion, Spectrum
 
@@ -202,7 +203,8 @@ def add_calibration(survey: Survey, name: str, *, certify: bool = True) -> Calib
     nothing = Members.empty(np.empty(0, dtype=object), len(LABELS))
     whole, real = np.empty(0, dtype=np.int64), np.empty((0, len(LABELS)))
     inputs = CalibrationInputs(
-        LABELS, whole, real, real, whole.reshape(0, 2), whole, real[:, 0], whole, real, real,
+        LABELS, whole, real, real, real[:, :, None], real[:, 0], whole.reshape(0, 2), whole.reshape(0, 2),
+        whole, real[:, 0], whole, real, real,
         real.astype(np.int64), (), {},
     )  # fmt: skip
     with survey.engine.begin() as connection:

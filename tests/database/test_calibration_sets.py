@@ -18,12 +18,7 @@ from phdl_catalog.calibration.simulation import SimulatedCalibrators, simulate_c
 from phdl_catalog.cli.main import app
 from phdl_catalog.database.calibration_diff import diff_sets
 from phdl_catalog.database.calibration_inputs import CalibratorCuts, collect_inputs
-from phdl_catalog.database.calibration_run import (
-    CalibrationRequest,
-    find_outcome,
-    run_calibration,
-    was_started,
-)
+from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
 from phdl_catalog.database.calibration_sets import (
     certified_set,
     certify_set,
@@ -37,7 +32,6 @@ from phdl_catalog.database.model_versions import find_model
 from phdl_catalog.database.models import Fit
 from phdl_catalog.errors import CalibrationError, ConflictError, NotFoundError, StateError
 from phdl_catalog.fitting.flags import FitFlag, LabelFlag
-from workers.calibration import calibrate as calibration_task
 
 NAMES = ("teff", "logg", "fe_h", "mg_fe", "ca_fe")
 PAIRS, REFERENCES, TARGETS = 40, 60, 40
@@ -79,7 +73,8 @@ def test_a_stored_set_corrects_exactly_as_the_solution_did(
     direct = calibrate(
         inputs.label_names, inputs.labels, inputs.errors, pairs=inputs.pairs, pair_chance=inputs.pair_chance,
         reference_rows=inputs.reference_rows, reference_labels=inputs.reference_labels,
-        reference_errors=inputs.reference_errors, surveys=inputs.surveys,
+        reference_errors=inputs.reference_errors, surveys=inputs.surveys, snr=inputs.snr,
+        repeats=inputs.repeats, coordinate_covariance=inputs.coordinate_covariance,
     )  # fmt: skip
     for face in ("correction", "error", "valid"):
         assert np.array_equal(
@@ -210,7 +205,11 @@ def test_of_several_fits_of_a_star_the_best_is_used(survey: Engine, simulated: S
         )  # fmt: skip
         inputs = collect_inputs(connection, find_model(connection, "default"), CalibratorCuts())
     assert again in inputs.spectrum_ids
-    assert len(inputs.spectrum_ids) == 2 * PAIRS + REFERENCES
+    # The other one is a repeat: it says how right the errors are.
+    assert len(inputs.spectrum_ids) == 2 * PAIRS + REFERENCES + 1
+    assert sorted(inputs.spectrum_ids[inputs.repeats[0]].tolist()) == [1, again]
+    assert again in inputs.spectrum_ids[inputs.pairs]
+    assert 1 not in inputs.spectrum_ids[inputs.pairs]
 
 
 def test_without_calibrators_the_error_says_what_to_do(survey: Engine) -> None:
@@ -244,19 +243,6 @@ def test_two_models_are_compared_on_the_same_stars(survey: Engine, simulated: Si
     assert all(entry.raw == pytest.approx(0.1, abs=1e-3) for entry in shifted)
     assert all(abs(entry.calibrated) < 0.03 for entry in shifted)
     assert all(entry.raw == entry.correction == entry.scatter == 0 for entry in same)
-
-
-def test_the_task_leaves_its_outcome_where_it_is_looked_for(survey: Engine) -> None:
-    request = CalibrationRequest("default", request_id="abc")
-    assert find_outcome(survey, "abc") is None
-    assert not was_started(survey, "abc")
-    calibration_task(json.loads(json.dumps(request.to_dict())))
-    assert was_started(survey, "abc")
-    assert find_outcome(survey, "abc").name == "default-cal1"
-    failing = CalibrationRequest("nobody", request_id="def")
-    calibration_task(failing.to_dict())
-    with pytest.raises(CalibrationError, match="no model 'nobody'"):
-        find_outcome(survey, "def")
 
 
 def test_the_commands_go_through_and_speak_json(survey: Engine) -> None:

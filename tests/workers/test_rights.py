@@ -59,7 +59,9 @@ def test_a_claim_is_all_a_worker_needs(as_worker: Engine) -> None:
         "DELETE FROM phdl.fit_chunk",
         "UPDATE phdl.event SET actor = 'me'",
         "INSERT INTO phdl.data_release (name) VALUES ('mine')",
-        "SELECT * FROM phdl.calibration_set",
+        "UPDATE phdl.calibration_set SET state = 'certified'",
+        "DELETE FROM phdl.calibration_member",
+        "SELECT phdl.show_calibration_view(1)",
     ],
 )
 def test_what_is_not_a_workers_business_is_refused_and_called_permanent(

@@ -92,12 +92,6 @@ SET state = 'certified', certified_at = clock_timestamp()
 WHERE calibration_set_id = :calibration_set_id AND state = 'draft'
 RETURNING name;
 
--- name: outcome
--- What became of a requested calibration.
-SELECT action, detail FROM phdl.event
-WHERE subject = :subject AND action IN ('started', 'computed', 'failed')
-ORDER BY event_id DESC LIMIT 1;
-
 -- name: common_fits
 -- Labels of the same spectra by two models (or one): a sample that is the same every time.
 SELECT a.label_values AS values_a, b.label_values AS values_b, a.label_errors AS errors_a, b.label_errors AS errors_b

@@ -48,6 +48,10 @@ class Stars:
     def __len__(self) -> int:
         return len(self.gaia_source_id)
 
+    def taken(self, rows: Integers) -> Stars:
+        """Some of the stars."""
+        return Stars(*(getattr(self, entry.name)[rows] for entry in fields(self)))
+
 
 @dataclass(frozen=True)
 class Observations:

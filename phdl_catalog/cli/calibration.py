@@ -22,7 +22,11 @@ NameArgument = Annotated[str, typer.Argument(metavar="SET", help="Name of the ca
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    from phdl_catalog.cli import calibration_check, calibration_plot
+
     app.command("calibrate")(calibrate)
+    _sets.command("plot")(calibration_plot.plot)
+    calibration_check.register(_sets)
     app.add_typer(_sets, name="calibration")
 
 

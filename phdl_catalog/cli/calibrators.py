@@ -49,7 +49,7 @@ def import_pairs(
     from phdl_catalog.database import calibrators
     from phdl_catalog.database.session import connect
 
-    report = calibrators.import_pairs(connect(pooled=False), file, catalogue, _mapping(map_))
+    report = calibrators.import_pairs(connect(pooled=False), file, catalogue, mapping_of(map_))
     _show(report, "pairs", json)
 
 
@@ -68,7 +68,7 @@ def import_references(
     from phdl_catalog.database.session import connect
 
     report = calibrators.import_references(
-        connect(pooled=False), file, survey, _mapping(map_), min_snr=min_snr
+        connect(pooled=False), file, survey, mapping_of(map_), min_snr=min_snr
     )
     _show(report, "stars", json)
 
@@ -79,10 +79,11 @@ def import_sources(file: FileArgument, map_: MapOption = None, json: JsonOption 
     from phdl_catalog.database import sources
     from phdl_catalog.database.session import connect
 
-    _show(sources.import_sources(connect(pooled=False), file, _mapping(map_)), "sources", json)
+    _show(sources.import_sources(connect(pooled=False), file, mapping_of(map_)), "sources", json)
 
 
-def _mapping(given: list[str] | None) -> dict[str, str]:
+def mapping_of(given: list[str] | None) -> dict[str, str]:
+    """What `--map` says: our names to those of the file."""
     mapping = {}
     for entry in given or ():
         ours, separator, theirs = entry.partition("=")

@@ -29,6 +29,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "grid",
     "model",
     "model_imperfection",
+    "model_compare",
     "fit",
     "calibrators",
     "calibration",

@@ -10,13 +10,11 @@ from sqlalchemy import Connection
 
 from phdl_catalog.database.calibration_inputs import REFUSED_FITS
 from phdl_catalog.database.calibration_sets import find_set, load_solution
+from phdl_catalog.database.populations import populations
 from phdl_catalog.database.queries import statement
 from phdl_catalog.errors import NotFoundError
 
 Floats = NDArray[np.float64]
-
-#: Lower limits of logg of the populations.
-POPULATIONS = {"dwarfs": 4.1, "subgiants": 3.2, "giants": -np.inf}
 
 #: Stars that are compared at most: the same ones every time.
 SAMPLE = 20_000
@@ -69,7 +67,7 @@ def diff_sets(connection: Connection, name_a: str, name_b: str, limit: int = SAM
     Returns
     -------
     list of LabelDifference
-        Labels that both models have, in A's order; populations by A's raw logg, empty ones left out.
+        Labels that both models have, in A's order; populations by A's raw labels, empty ones left out.
 
     Raises
     ------
@@ -95,14 +93,14 @@ def diff_sets(connection: Connection, name_a: str, name_b: str, limit: int = SAM
     error_a, error_b = first.error(raw_a), second.error(raw_b)
     common = [name for name in first.label_names if name in second.label_names]
     valid_a, valid_b = first.valid(raw_a), second.valid(raw_b)
-    logg = raw_a[:, first.label_names.index("logg")]
+    logg, fe_h = (raw_a[:, first.label_names.index(name)] for name in ("logg", "fe_h"))
+    groups = populations(logg, fe_h)
     result = []
     for label in common:
         a, b = first.label_names.index(label), second.label_names.index(label)
-        upper = np.inf
-        for population, lower in POPULATIONS.items():
-            chosen = (logg >= lower) & (logg < upper) & np.isfinite(raw_a[:, a]) & np.isfinite(raw_b[:, b])
-            upper = lower
+        known = np.isfinite(raw_a[:, a]) & np.isfinite(raw_b[:, b])
+        for population, inside in groups.items():
+            chosen = inside & known
             if not chosen.any():
                 continue
             raw = raw_b[chosen, b] - raw_a[chosen, a]

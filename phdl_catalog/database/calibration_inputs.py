@@ -148,7 +148,7 @@ def collect_inputs(connection: Connection, model: ModelVersionRow, cuts: Calibra
     cuts : CalibratorCuts
         Which calibrators.
     """
-    everything, all_observations = _observations(connection, model, cuts)
+    everything, all_observations = usable_observations(connection, model, cuts)
     counts: dict[str, dict[str, int]] = {}
     repeats = _repeats(everything, all_observations, cuts, counts)
     good = np.flatnonzero(all_observations.snr >= cuts.min_snr)
@@ -156,7 +156,7 @@ def collect_inputs(connection: Connection, model: ModelVersionRow, cuts: Calibra
     pair_ids, chance, pairs = _pairs(connection, observations, cuts, counts)
     references = _references(connection, model.label_names, observations, cuts, counts)
     calibrators = spectrum_ids[np.unique(np.r_[pairs.ravel(), references.rows]).astype(np.int64)]
-    fits = _fits(connection, model, np.union1d(calibrators, repeats.ravel()))
+    fits = read_fits(connection, model, np.union1d(calibrators, repeats.ravel()))
     pairs, rows = spectrum_ids[pairs], spectrum_ids[references.rows]
     return CalibrationInputs(
         label_names=model.label_names,
@@ -178,7 +178,7 @@ def collect_inputs(connection: Connection, model: ModelVersionRow, cuts: Calibra
     )
 
 
-def _observations(
+def usable_observations(
     connection: Connection, model: ModelVersionRow, cuts: CalibratorCuts
 ) -> tuple[Integers, Observations]:
     parameters = {
@@ -311,7 +311,9 @@ def _repeats(
 
 
 @dataclass(frozen=True, eq=False)
-class _Fits:
+class RawFits:
+    """Fits of N spectra; see `CalibrationInputs`."""
+
     spectrum_ids: Integers
     labels: Floats
     errors: Floats
@@ -319,7 +321,7 @@ class _Fits:
     snr: Floats
 
 
-def _fits(connection: Connection, model: ModelVersionRow, spectrum_ids: Integers) -> _Fits:
+def read_fits(connection: Connection, model: ModelVersionRow, spectrum_ids: Integers) -> RawFits:
     """Fits of some spectra, flagged labels NaN; in the order of `spectrum_ids`, which must ascend."""
     rows = connection.execute(
         statement("calibration", "labels_of"),
@@ -336,7 +338,7 @@ def _fits(connection: Connection, model: ModelVersionRow, spectrum_ids: Integers
             covariance[number] = unpack_covariance(row.label_covariance, errors[number])[:, axes]
     refused = flags & int(REFUSED_LABELS) != 0
     labels[refused] = errors[refused] = np.nan
-    return _Fits(
+    return RawFits(
         spectrum_ids=np.array([row.spectrum_id for row in rows], dtype=np.int64),
         labels=labels,
         errors=errors,

@@ -35,6 +35,10 @@ STAR_NAME = (
     "object",
 )
 
+#: Of membership lists of clusters: Hunt & Reffert (2023), Cantat-Gaudin et al. (2020), OCCASO, OCCAM.
+CLUSTER_NAME = ("cluster_name", "clustername", "oc", "name")
+MEMBERSHIP = ("prob", "proba", "pmemb", "membership", "probability_member")
+
 #: Synonyms of labels in other tables.
 _LABEL_SYNONYMS = {
     "teff": ("t_eff", "f_teff"),

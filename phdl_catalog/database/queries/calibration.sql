@@ -102,3 +102,41 @@ WHERE a.model_version_id = :model_a AND b.model_version_id = :model_b
   AND a.flags & CAST(:refused AS bigint) = 0 AND b.flags & CAST(:refused AS bigint) = 0
 ORDER BY hashint8(spectrum_id), spectrum_id
 LIMIT :limit;
+
+-- name: members
+-- The equations of one label of one kind, with the teff of their stars.
+SELECT a.label_values[:teff], b.label_values[:teff], a.label_values[:value], m.residual_before, m.residual_after,
+       m.error, m.weight, m.held_out::integer
+FROM phdl.calibration_member AS m
+JOIN phdl.fit AS a ON a.model_version_id = :model_version_id AND a.spectrum_id = m.spectrum_id_a
+LEFT JOIN phdl.fit AS b ON b.model_version_id = :model_version_id AND b.spectrum_id = m.spectrum_id_b
+WHERE m.calibration_set_id = :calibration_set_id AND m.label = :label AND m.kind = :kind
+ORDER BY m.calibration_member_id;
+
+-- name: member_stars
+SELECT f.label_values[:teff], f.label_values[:logg], f.label_values[:fe_h]
+FROM phdl.fit AS f
+WHERE f.model_version_id = :model_version_id AND f.spectrum_id IN (
+    SELECT spectrum_id_a FROM phdl.calibration_member
+    WHERE calibration_set_id = :calibration_set_id AND kind <> 'repeat'
+    UNION
+    SELECT spectrum_id_b FROM phdl.calibration_member
+    WHERE calibration_set_id = :calibration_set_id AND kind = 'pair')
+ORDER BY f.spectrum_id;
+
+-- name: common_counts
+-- Spectra fitted by two models: how many are usable, and how well they are fitted.
+WITH both_models AS (
+    SELECT a.chi2 AS chi2_a, b.chi2 AS chi2_b,
+           a.label_values IS NOT NULL AND a.flags & CAST(:refused AS bigint) = 0 AS good_a,
+           b.label_values IS NOT NULL AND b.flags & CAST(:refused AS bigint) = 0 AS good_b
+    FROM phdl.fit AS a
+    JOIN phdl.fit AS b USING (spectrum_id)
+    WHERE a.model_version_id = :model_a AND b.model_version_id = :model_b
+)
+SELECT count(*) AS common, count(*) FILTER (WHERE good_a AND good_b) AS usable_both,
+       count(*) FILTER (WHERE good_a AND NOT good_b) AS usable_a_only,
+       count(*) FILTER (WHERE good_b AND NOT good_a) AS usable_b_only,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY chi2_a) FILTER (WHERE good_a AND good_b) AS chi2_a,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY chi2_b) FILTER (WHERE good_a AND good_b) AS chi2_b
+FROM both_models;

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ Floats = NDArray[np.float64]
 
 _USED, _HELD_OUT, _BAD = "#3b6ea5", "#d9822b", "#b9b9b9"
 _POPULATION_COLOURS = {"dwarfs": "#3b6ea5", "subgiants": "#d9822b", "giants": "#9a3b3b"}
+
+_LEGEND: Mapping[str, Any] = {"framealpha": 0.8, "edgecolor": "none", "fontsize": 8}
+_LEGEND_ABOVE: Mapping[str, Any] = {
+    **_LEGEND, "loc": "upper left", "ncols": 3, "columnspacing": 0.8, "handletextpad": 0.1,
+}  # fmt: skip
 
 #: A median is drawn of so many points and more.
 _LEAST_POINTS = 8
@@ -144,7 +149,7 @@ def draw_overview(report: CalibrationReport, output: Path, title: str) -> None:
         axes.set_yticks(place, [entry.label for entry in entries])
         axes.grid(axis="x", alpha=0.25)
     panels[0].invert_yaxis()
-    panels[0].legend(framealpha=0.8, edgecolor="none", fontsize=8)
+    panels[0].legend(**_LEGEND)
     figure.savefig(output, dpi=150)
 
 
@@ -189,7 +194,7 @@ def _draw_references(above: Axes, below: Axes, references: Equations, label: str
         xlim=span, ylim=(span[0] - 0.3 * spread, span[1] + 0.3 * spread),
         xlabel=f"reference, on the common scale [{unit}]", ylabel=f"{label} [{unit}]",
     )  # fmt: skip
-    above.legend(framealpha=0.8, edgecolor="none", fontsize=8, loc="upper left")
+    above.legend(**_LEGEND, loc="upper left")
     below.plot(references.at, references.before, ".", ms=3, color=_BAD, label="raw")
     held = references.held_out
     below.plot(references.at[~held], references.after[~held], ".", ms=3, color=_USED, label="corrected, used")
@@ -238,7 +243,7 @@ def _draw_correction(
     axes.axhline(0, color="black", lw=0.6)
     fe_h = np.median(points[:, 2])
     axes.set(xlabel="raw teff [K]", ylabel=f"correction of {label} at [Fe/H] = {fe_h:.2f} [{unit}]")
-    axes.legend(framealpha=0.8, edgecolor="none", fontsize=8, title="dotted: not valid", title_fontsize=8)
+    axes.legend(title="dotted: not valid", title_fontsize=8, **_LEGEND)
 
 
 def _draw_pulls(axes: Axes, pairs: Equations, references: Equations, entry: LabelReport) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from phdl_catalog.calibration import LabelReport
+    from phdl_catalog.calibration.repeats import ErrorScale
     from phdl_catalog.database.calibration_sets import CalibrationSetRow
 
 _sets = typer.Typer(help="Calibration sets: draft, certified, superseded.", no_args_is_help=True)
@@ -229,27 +230,44 @@ def _show(engine: Engine, name: str, as_json: bool, **more: Any) -> None:
 
     with engine.connect() as connection:
         row = find_set(connection, name)
-        report = load_solution(connection, name).report()
+        solution = load_solution(connection, name)
+    report = solution.report()
     if as_json:
         document = {**_summary(row), **more, "configuration": row.configuration, "report": row.report}
         document["labels"] = report.to_dict()["labels"]
+        document["error_scales"] = [entry.error_scale.to_dict() for entry in solution.corrections]
         print_json(document)
         return
-    stdout.print(f"{row.name}: model {row.model}, {row.state}", highlight=False)
+    stdout.print(
+        f"{row.name}: model {row.model}, {row.state}; labels of any fit: view phdl.{row.view_name}",
+        highlight=False,
+    )
     for kind, counts in row.report["calibrators"].items():
         print_table(f"{kind.capitalize()} in the database", ("", "count"), list(counts.items()))
     for note in report.notes:
         stdout.print(note, highlight=False)
     print_table(
         "Labels",
-        ("label", "fixed by", "form", "correction", "error"),
+        (
+            "label",
+            "fixed by",
+            "form",
+            "regularisation",
+            "correction",
+            "error",
+            "bootstrap",
+            "pairs do not see",
+        ),
         [
             (
                 entry.label,
                 str(entry.constraint).replace("_", " "),
                 entry.form,
+                entry.strength,
                 _rounded(entry.amplitude),
                 _rounded(entry.median_error),
+                round(entry.bootstrap, 2),
+                ", ".join(entry.unseen_by_pairs) if entry.pairs.count else None,
             )
             for entry in report.labels
         ],
@@ -257,7 +275,24 @@ def _show(engine: Engine, name: str, as_json: bool, **more: Any) -> None:
     columns = ("label", "number", "bad", "raw", "corrected", "expected", "held out")
     print_table("Scatter of pairs", columns, _scatter_rows(report.labels, "pairs"))
     print_table("Scatter against references", columns, _scatter_rows(report.labels, "references"))
+    scales = [entry.error_scale for entry in solution.corrections if entry.error_scale.count]
+    if scales:
+        print_table(
+            "Errors from repeated observations: quoted times scale (snr / 50)^slope, and floor",
+            ("label", "repeats", "scale", "slope", "floor", "quoted was right to", "is now"),
+            [
+                (
+                    entry.label, entry.count, round(entry.scale, 2), round(entry.slope, 2),
+                    _rounded(entry.floor), _by_snr(entry, "quoted"), _by_snr(entry, "scaled"),
+                )
+                for entry in scales
+            ],
+        )  # fmt: skip
+    else:
+        stdout.print("too few repeated observations: the quoted errors of the fits stand")
     for entry in report.labels:
+        if entry.unseen and entry.form != "none":
+            stdout.print(f"{entry.label}: no calibrator sees {', '.join(entry.unseen)}", highlight=False)
         for note in entry.notes:
             stdout.print(f"{entry.label}: {note}", highlight=False)
 
@@ -272,6 +307,11 @@ def _scatter_rows(labels: Sequence[LabelReport], kind: str) -> list[tuple[Any, .
             numbers = (_rounded(value) for value in (shown.before, shown.after, shown.expected))
             rows.append((entry.label, shown.count, shown.rejected, *numbers, "yes" if held.count else "no"))
     return rows
+
+
+def _by_snr(scale: ErrorScale, which: str) -> str:
+    """Ratios of scatter and error, by S/N."""
+    return ", ".join(f"{getattr(entry, which):.2f} (S/N {entry.low:.0f}+)" for entry in scale.bins)
 
 
 def _rounded(value: float | None) -> float | None:

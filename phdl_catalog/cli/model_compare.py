@@ -53,7 +53,8 @@ def compare(
             stdout.print(f"only {name} has {', '.join(labels)}", highlight=False)
     print_table(
         f"{second} minus {first}",
-        ("label", "population", "stars", "median", "scatter", "in sigma", f"error {first}", f"error {second}"),
+        ("label", "population", "stars", "median", "scatter", "in sigma", f"error {first}",
+         f"error {second}"),
         [
             (
                 move.label, move.population, move.stars, round(move.median, 4), round(move.scatter, 4),

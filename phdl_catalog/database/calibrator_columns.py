@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 GAIA_ID = (
     "source_id", "gaia_id", "gaia_dr3_source_id", "dr3_source_id", "gaiadr3_source_id", "gaiaedr3_source_id",
-    "source_id_gaiadr3", "gaia_source", "gdr3_source_id",
+    "source_id_gaiadr3", "gaia_source", "gdr3_source_id", "gaiadr3", "gaia_dr3_id", "gaiadr3_id",
 )  # fmt: skip
 RIGHT_ASCENSION = ("raj2000", "ra_icrs", "_ra", "f_ra", "ra_deg", "ra_gaia")
 DECLINATION = ("dej2000", "de_icrs", "decl", "f_dec", "dec_deg", "dec_gaia")
@@ -34,6 +34,18 @@ STAR_NAME = (
     "name",
     "object",
 )
+
+#: S/N: APOGEE, GALAH DR4 and DR3 (of the red camera).
+SIGNAL_TO_NOISE = ("snrev", "snr_px_ccd3", "snr_c3_iraf", "snr_px_ccd2", "snr_c2_iraf")
+
+#: Proper motion: APOGEE DR17 and our own names.
+PROPER_MOTION = {
+    "pmra": ("gaiaedr3_pmra", "pm_ra", "pmra_gaia"),
+    "pmdec": ("gaiaedr3_pmdec", "pm_dec", "pmdec_gaia"),
+}
+
+#: Kinds of El-Badry et al. (2021) with a white dwarf, of which no abundance can be had.
+WHITE_DWARF_BINARIES = frozenset({"WDMS", "WDWD", "WD??"})
 
 #: Of membership lists of clusters: Hunt & Reffert (2023), Cantat-Gaudin et al. (2020), OCCASO, OCCAM.
 CLUSTER_NAME = ("cluster_name", "clustername", "oc", "name")
@@ -107,13 +119,9 @@ def reference_columns(table: PublishedTable) -> ReferenceColumns:
         error_name = table.find(
             f"e_{label}", (f"{label}_err", f"err_{label}", f"{label}_error", f"{column}_err", f"e_{column}")
         )
-        flag_name = table.find(f"flag_{label}", (f"{label}_flag", f"{column}_flag"))
-        if flag_name is not None and table.table[flag_name].dtype.kind in "iub":
-            bad = np.asarray(np.ma.filled(np.ma.asarray(table.table[flag_name]), 1)) != 0
-            flagged += int(np.isfinite(value[bad]).sum())
-            value[bad] = np.nan
+        flagged += _leave_out_flagged(table, column, value, (f"flag_{label}", f"{label}_flag"))
         values[label], errors[label], sources[label] = value, table.numbers(error_name), column
-    _from_hydrogen(table, values, errors, sources)
+    flagged += _from_hydrogen(table, values, errors, sources)
     if not values:
         raise InputError(
             f"{table.path.name} has no column of a label (teff, logg, fe_h, mg_fe, ...); name them with "
@@ -131,23 +139,38 @@ def reference_columns(table: PublishedTable) -> ReferenceColumns:
 
 def _from_hydrogen(
     table: PublishedTable, values: dict[str, Floats], errors: dict[str, Floats], sources: dict[str, str]
-) -> None:
-    """[X/Fe] of [X/H] and [Fe/H]: columns ``mg_h``, or bare symbols as in Hypatia."""
+) -> int:
+    """[X/Fe] of [X/H] and [Fe/H]: columns ``mg_h``, or bare symbols as in Hypatia; counts flagged values."""
     bare = table.find("f_preferred_name") is not None
     if bare and "fe_h" not in values and "Fe" in table.names:
         values["fe_h"], sources["fe_h"] = table.numbers("Fe"), "Fe"
         errors["fe_h"] = table.numbers(table.find("Fe_err"))
+    flagged = 0
     if "fe_h" not in values:
-        return
+        return flagged
     for symbol in ELEMENTS:
         label = f"{symbol.lower()}_fe"
         column = symbol if bare and symbol in table.names else table.find(f"{symbol.lower()}_h")
         if column is None or label in values:
             continue
         error = table.find(f"e_{column}", (f"{column}_err", f"err_{column}"))
-        values[label] = table.numbers(column) - values["fe_h"]
+        value = table.numbers(column)
+        flagged += _leave_out_flagged(table, column, value, ())
+        values[label] = value - values["fe_h"]
         errors[label] = np.hypot(table.numbers(error), errors["fe_h"])
         sources[label] = f"{column} - {sources['fe_h']}"
+    return flagged
+
+
+def _leave_out_flagged(table: PublishedTable, column: str, value: Floats, names: tuple[str, ...]) -> int:
+    """Make values NaN that the survey flags; GALAH flag_mg_fe, APOGEE MG_FE_FLAG, of DR19 mg_h_flags."""
+    name = table.find(f"flag_{column}", (*names, f"{column}_flag", f"{column}_flags"))
+    if name is None or table.table[name].dtype.kind not in "iub" or table.table[name].ndim > 1:
+        return 0
+    bad = np.asarray(np.ma.filled(np.ma.asarray(table.table[name]), 1)) != 0
+    count = int(np.isfinite(value[bad]).sum())
+    value[bad] = np.nan
+    return count
 
 
 def _bad_rows(table: PublishedTable) -> NDArray[np.bool_]:
@@ -155,7 +178,9 @@ def _bad_rows(table: PublishedTable) -> NDArray[np.bool_]:
     aspcap = table.find("aspcapflag")
     if aspcap is not None and table.table[aspcap].dtype.kind in "iu":
         bad |= np.asarray(np.ma.filled(np.ma.asarray(table.table[aspcap]), 0)) & _ASPCAP_STAR_BAD != 0
-    galah = table.find("flag_sp")
-    if galah is not None:
-        bad |= np.asarray(np.ma.filled(np.ma.asarray(table.table[galah]), 1)) != 0
+    # GALAH says 0 for good; APOGEE of SDSS DR19 has one flag for what ASPCAP calls bad.
+    for name in ("flag_sp", "flag_bad"):
+        column = table.find(name)
+        if column is not None:
+            bad |= np.asarray(np.ma.filled(np.ma.asarray(table.table[column]), 1)) != 0
     return bad

@@ -17,8 +17,11 @@ from sqlalchemy import Engine, text
 from phdl_catalog.database.calibrator_columns import (
     DECLINATION,
     GAIA_ID,
+    PROPER_MOTION,
     RIGHT_ASCENSION,
+    SIGNAL_TO_NOISE,
     STAR_NAME,
+    WHITE_DWARF_BINARIES,
     pair_column,
     reference_columns,
 )
@@ -27,6 +30,7 @@ from phdl_catalog.database.copy import merge_rows
 from phdl_catalog.database.events import record_event
 from phdl_catalog.errors import InputError
 
+_STAR_NUMBERS = ("ra", "dec", "pmra", "pmdec")
 _PAIR_NUMBERS = ("ra", "dec", "pmra", "pmdec", "parallax")
 
 
@@ -99,9 +103,10 @@ def import_pairs(
     }
     columns["separation_au"] = table.find("separation_au", ("sep_au",))
     columns["chance_probability"] = table.find("chance_probability", ("r_chance_align", "chance"))
+    kinds = table.texts(table.find("binary_type"))
     require_columns(table, given, columns, ("gaia_source_id_a", "obsid_a", "ra_a"))
     skipped: Counter[str] = Counter()
-    rows = list(_pair_rows(table, name, columns, skipped))
+    rows = list(_pair_rows(table, name, columns, kinds, skipped))
     types = {"catalogue": "text", "pair_name": "text"}
     types |= {column: "int8" if "_id_" in column or "obsid" in column else "float8" for column in columns}
     with engine.begin() as connection:
@@ -122,7 +127,11 @@ def import_pairs(
 
 
 def _pair_rows(
-    table: PublishedTable, catalogue: str, columns: Mapping[str, str | None], skipped: Counter[str]
+    table: PublishedTable,
+    catalogue: str,
+    columns: Mapping[str, str | None],
+    kinds: list[str | None],
+    skipped: Counter[str],
 ) -> Iterator[tuple[Any, ...]]:
     integers = {
         name: table.identifiers(columns[name]) for name in columns if "_id_" in name or "obsid" in name
@@ -131,6 +140,9 @@ def _pair_rows(
     everything: dict[str, list[Any]] = {**integers, **numbers}
     seen = set()
     for row in range(len(table)):
+        if kinds[row] in WHITE_DWARF_BINARIES:
+            skipped["white dwarf in it"] += 1
+            continue
         values = {name: column[row] for name, column in everything.items()}
         stars = []
         for star in "ab":
@@ -196,7 +208,7 @@ def import_references(
         Name of the survey; every survey has its own zero-points in a calibration.
     given : mapping, optional
         Our column names to the file's, where they are not recognised: ``gaia_source_id``, ``obsid``, ``ra``,
-        ``dec``, ``star_name``, ``snr``, label names, and ``e_<label>``.
+        ``dec``, ``pmra``, ``pmdec``, ``star_name``, ``snr``, label names, and ``e_<label>``.
     min_snr : float
         Rows with a smaller S/N, if the file has one, are not used.
 
@@ -212,7 +224,8 @@ def import_references(
         "ra": table.find("ra", RIGHT_ASCENSION),
         "dec": table.find("dec", DECLINATION),
         "star_name": table.find("star_name", STAR_NAME),
-        "snr": table.find("snr", ("snrev", "snr_px_ccd3", "snr_c3_iraf")),
+        **{name: table.find(name, others) for name, others in PROPER_MOTION.items()},
+        "snr": table.find("snr", SIGNAL_TO_NOISE),
     }
     labels = reference_columns(table)
     known = {
@@ -235,8 +248,8 @@ def import_references(
         merge_rows(
             connection,
             "phdl.reference_label",
-            ("survey", "star_name", "label", "gaia_source_id", "obsid", "ra", "dec", "value", "error"),
-            ("text", "text", "text", "int8", "int8", "float8", "float8", "float8", "float8"),
+            ("survey", "star_name", "label", "gaia_source_id", "obsid", *_STAR_NUMBERS, "value", "error"),
+            ("text", "text", "text", "int8", "int8", *["float8"] * 6),
             _reference_rows(survey, stars, labels.values, labels.errors, counts),
             key=("survey", "star_name", "label"),
         )
@@ -264,11 +277,12 @@ def import_references(
 def _reference_stars(
     table: PublishedTable, columns: Mapping[str, str | None], bad: Any, min_snr: float, skipped: Counter[str]
 ) -> dict[int, tuple[Any, ...]]:
-    """Of each usable row: star_name, gaia_source_id, obsid, ra, dec; of a star's rows the best S/N."""
+    """Of each usable row: star_name, gaia_source_id, obsid, ra, dec, pmra, pmdec; of a star the best S/N."""
     gaia, obsid = table.identifiers(columns["gaia_source_id"]), table.identifiers(columns["obsid"])
     ra, dec = nullable(table.numbers(columns["ra"])), nullable(table.numbers(columns["dec"]))
+    motion = {name: nullable(table.numbers(columns[name])) for name in PROPER_MOTION}
     names, snr = table.texts(columns["star_name"]), np.nan_to_num(table.numbers(columns["snr"]), nan=np.inf)
-    chosen: dict[str, int] = {}
+    chosen: dict[Any, int] = {}
     stars: dict[int, tuple[Any, ...]] = {}
     for row in range(len(table)):
         star = {"gaia_source_id": gaia[row], "obsid": obsid[row], "ra": ra[row], "dec": dec[row]}
@@ -282,14 +296,15 @@ def _reference_stars(
             skipped["star not identified"] += 1
         else:
             name = names[row] or str(key[1])
-            other = chosen.get(name)
+            # A survey that names observations names one star twice: the identifier decides.
+            other = chosen.get(name, chosen.get(key))
             if other is not None:
                 skipped["duplicate"] += 1
                 if not snr[row] > snr[other]:
                     continue
                 del stars[other]
-            chosen[name] = row
-            stars[row] = (name, *star.values())
+            chosen[name] = chosen[key] = row
+            stars[row] = (name, *star.values(), *(values[row] for values in motion.values()))
     return stars
 
 

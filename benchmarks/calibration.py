@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 
 from phdl_catalog.calibration import CalibrationSolution, calibrate
-from phdl_catalog.calibration.simulation import SimulatedCalibrators, simulate_calibrators
+from phdl_catalog.calibration.simulation import SHAPES, SimulatedCalibrators, simulate_calibrators
 
 ELEMENTS = "C N O Na Mg Al Si S K Ca Sc Ti V Cr Mn Co Ni Cu Zn Sr Y Zr Ba Ce Eu"
 LABELS = ["teff", "logg", "v_micro", "fe_h", *(f"{element.lower()}_fe" for element in ELEMENTS.split())]
@@ -55,7 +56,7 @@ class Recovery:
 
 
 def measure(
-    seed: int, labels: list[str], **options: float
+    seed: int, labels: list[str], **options: Any
 ) -> tuple[Recovery, CalibrationSolution, SimulatedCalibrators]:
     """Simulate, solve, and compare with the truth."""
     simulated = simulate_calibrators(labels, seed=seed, targets=TARGETS, **options)
@@ -90,6 +91,19 @@ def measure(
     return recovery, solution, simulated
 
 
+def _other_shapes(labels: list[str], seeds: range) -> None:
+    """The same with curves of other families: steps, bumps and waves."""
+    columns = ("left", "error", "pull", "valid", "held")
+    print(f"{'other shapes of the injected curves':<45}" + "".join(f"{column:>8}" for column in columns))
+    for shape in SHAPES[1:]:
+        runs = [measure(100 + seed, labels, shape=shape)[0] for seed in seeds]
+        left, error, pull, valid, held = np.mean(
+            [(run.left, run.error, run.pull, run.valid, run.held_out) for run in runs], axis=0
+        )
+        print(f"{shape:<45}{left:8.4f}{error:8.4f}{pull:8.2f}{valid:8.2f}{held:8.2f}")
+    print()
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -107,6 +121,7 @@ def main() -> None:
         left, error, *rest = np.mean(runs, axis=0)
         print(f"{name:<45}{left:8.4f}{error:8.4f}" + "".join(f"{value:8.2f}" for value in rest))
     print(_LEGEND)
+    _other_shapes(labels, seeds)
     _, solution, simulated = measure(0, labels)
     stars = np.resize(simulated.labels[-TARGETS:], (STARS, len(labels)))
     for face in ("correction", "valid", "error"):

@@ -64,6 +64,7 @@ DECLARE
     sines text;
     errors text;
     columns text := '';
+    squares text := '';
     label text;
     position integer := 0;
     offsets record;
@@ -91,8 +92,8 @@ BEGIN
     FROM generate_series(0, 2) AS axis
     CROSS JOIN LATERAL jsonb_array_elements(basis -> 'frequencies' -> axis) WITH ORDINALITY AS f (frequency, number);
 
-    SELECT string_agg(format('coalesce(sqrt((label_errors[%s] * %L::float8 * power(snr_ratio, %L::float8)) ^ 2 '
-                             '+ %L::float8 ^ 2), 0) AS e%s', place[axis + 1], o.error_scale, o.error_slope,
+    SELECT string_agg(format('coalesce((label_errors[%s] * %L::float8 * power(snr_ratio, %L::float8)) ^ 2 '
+                             '+ %L::float8 ^ 2, 0) AS v%s', place[axis + 1], o.error_scale, o.error_slope,
                              o.error_floor, axis), ', ')
     INTO errors
     FROM generate_series(0, 2) AS axis
@@ -106,30 +107,38 @@ BEGIN
         IF NOT FOUND THEN
             CONTINUE;
         END IF;
+        -- Squares as products: a power costs ten times as much.  What is used twice is computed below, once.
+        squares := squares || format($column$
+            , error[%1$s]::float8 * error[%1$s] + slope_teff[%1$s]::float8 * slope_teff[%1$s] * v0
+                + slope_logg[%1$s]::float8 * slope_logg[%1$s] * v1
+                + slope_fe_h[%1$s]::float8 * slope_fe_h[%1$s] * v2 AS q%1$s
+            , CASE WHEN label_flags[%1$s] & %2$s = 0 THEN label_values[%1$s] END AS y%1$s$column$,
+            position, unconstrained);
         columns := columns || format($column$
-            , CASE WHEN label_flags[%1$s] & %2$s = 0 THEN label_values[%1$s] - (%3$s) END AS %4$I
-            , CASE WHEN label_flags[%1$s] & %2$s = 0 AND label_values[%1$s] IS NOT NULL AND x0 + x1 + x2 IS NOT NULL THEN
-                sqrt((label_errors[%1$s] * %5$L::float8 * power(snr_ratio, %6$L::float8)) ^ 2 + %7$L::float8 ^ 2
-                     + coalesce(error[%1$s]::float8 ^ 2 + (slope_teff[%1$s] * e0) ^ 2 + (slope_logg[%1$s] * e1) ^ 2
-                                + (slope_fe_h[%1$s] * e2) ^ 2, 0)) END AS %8$I
-            , CASE WHEN label_flags[%1$s] & %2$s = 0 AND label_values[%1$s] IS NOT NULL THEN
-                sqrt(error[%1$s]::float8 ^ 2 + (slope_teff[%1$s] * e0) ^ 2 + (slope_logg[%1$s] * e1) ^ 2
-                     + (slope_fe_h[%1$s] * e2) ^ 2) END AS %9$I
-            , label_flags[%1$s] | CASE WHEN error[%1$s] IS NULL THEN %10$s
-                WHEN inside AND valid[%1$s] THEN 0 ELSE %11$s END AS %12$I
-            , label_values[%1$s] AS %13$I$column$,
-            position, unconstrained,
+            , y%1$s - (%2$s) AS %3$I
+            , CASE WHEN y%1$s IS NOT NULL AND x0 + x1 + x2 IS NOT NULL THEN
+                sqrt(label_errors[%1$s]::float8 * label_errors[%1$s] * %4$s + %5$L::float8 + coalesce(q%1$s, 0))
+                END AS %6$I
+            , CASE WHEN y%1$s IS NOT NULL THEN sqrt(q%1$s) END AS %7$I
+            , label_flags[%1$s] | CASE WHEN q%1$s IS NULL THEN %8$s
+                WHEN inside AND valid[%1$s] THEN 0 ELSE %9$s END AS %10$I
+            , label_values[%1$s] AS %11$I$column$,
+            position,
             CASE WHEN (offsets.validity ->> 'calibrated')::boolean
                 THEN phdl.correction_expression(offsets.basis, offsets.coefficients) ELSE '0 * x0' END,
-            label, offsets.error_scale, offsets.error_slope, offsets.error_floor, 'e_' || label,
-            'e_cal_' || label, uncorrected, outside, 'flag_' || label, 'raw_' || label);
+            label,
+            format('%L::float8', offsets.error_scale ^ 2)
+                || CASE WHEN offsets.error_slope = 0 THEN ''
+                    ELSE format(' * power(snr_ratio, %L::float8)', 2 * offsets.error_slope) END,
+            offsets.error_floor ^ 2, 'e_' || label, 'e_cal_' || label, uncorrected, outside, 'flag_' || label,
+            'raw_' || label);
     END LOOP;
 
     EXECUTE format($view$
         CREATE OR REPLACE VIEW phdl.%1$I AS
         SELECT obsid, release, gaia_source_id, ra, dec, snr_g, flags, fit_run_id, spectrum_id %2$s
         FROM (
-            SELECT at.*, %3$s, c.error, c.slope_teff, c.slope_logg, c.slope_fe_h, c.valid,
+            SELECT at.*, %3$s, c.valid %28$s,
                    i0 BETWEEN 0 AND n0 - 1 AND i1 BETWEEN 0 AND n1 - 1 AND i2 BETWEEN 0 AND n2 - 1 AS inside
             FROM (
                 SELECT moved.*, d0 / %4$s::float8 AS x0, d1 / %5$s::float8 AS x1, d2 / %6$s::float8 AS x2,
@@ -171,7 +180,7 @@ BEGIN
         place[1], place[2], place[3],
         quote_literal(grid -> 'lower' ->> 0), quote_literal(grid -> 'lower' ->> 1), quote_literal(grid -> 'lower' ->> 2),
         grid -> 'cell' -> 0, grid -> 'cell' -> 1, grid -> 'cell' -> 2,
-        chosen.model_version_id, set_id, errors);
+        chosen.model_version_id, set_id, errors, squares);
     EXECUTE format('COMMENT ON VIEW phdl.%I IS %L', chosen.view_name,
                    'One row a fit by model ' || chosen.model || ', labels as calibration set ' || chosen.name
                    || ' corrects them');

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ _ELEMENT_ERRORS_AT_50 = (0.03, 0.04, 0.05, 0.06, 0.08, 0.10)
 _REFERENCE_ERRORS = {"teff": 40.0, "logg": 0.05, "v_micro": 0.1, "fe_h": 0.03}
 
 _DWARFS_END = 4.1
+
+#: Families of injected curves.
+Shape = Literal["smooth", "step", "bump", "wave"]
+SHAPES: tuple[Shape, ...] = ("smooth", "step", "bump", "wave")
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,12 @@ class InjectedCurve:
     subgiant: tuple[float, float, float, float]
     gravity: float
     constant: float
+    shape: Shape = "smooth"
 
     def __call__(self, teff: Floats, logg: Floats) -> Floats:
         """(N,) correction at true teff [K] and logg."""
+        if self.shape != "smooth":
+            return self._other(teff, logg)
         amplitude, center, width, bend = self.dwarf
         x = (teff - center) / width
         dwarf = amplitude * (np.tanh(x) + bend * x**2 / (1 + x**2))
@@ -57,6 +64,21 @@ class InjectedCurve:
         share = 1 / (1 + np.exp(-(logg - _DWARFS_END) / 0.12))
         slope = self.gravity * np.arctan((logg - 4.2) / 0.5)
         return np.asarray(self.constant + share * dwarf + (1 - share) * subgiant + slope)
+
+    def _other(self, teff: Floats, logg: Floats) -> Floats:
+        """Families that are less kind: a step of two widths, a bump on a slope, a wave in both."""
+        parts = []
+        for amplitude, center, width, bend in (self.dwarf, self.subgiant):
+            x = (teff - center) / width
+            if self.shape == "step":
+                parts.append(amplitude * (2 / (1 + np.exp(-2.5 * x)) - 1))
+            elif self.shape == "bump":
+                parts.append(amplitude * (2 * np.exp(-0.5 * (1.5 * x) ** 2) + bend * x))
+            else:
+                parts.append(amplitude * np.cos(1.8 * x + 2.0 * (logg - 4.2) + bend))
+        share = 1 / (1 + np.exp(-(logg - _DWARFS_END) / 0.12))
+        slope = self.gravity * (logg - 4.2) / 0.5
+        return np.asarray(self.constant + share * parts[0] + (1 - share) * parts[1] + slope)
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,7 @@ def draw_stars(count: int, dwarf_share: float, generator: np.random.Generator) -
     return np.stack([teff, logg, fe_h], axis=1)
 
 
-def _draw_curve(generator: np.random.Generator, unit: float) -> InjectedCurve:
+def _draw_curve(generator: np.random.Generator, unit: float, shape: Shape) -> InjectedCurve:
     # tanh and sin run from -1 to 1: half of the 0.1 to 0.4 dex.
     half = generator.uniform(0.05, 0.2, 2) * generator.choice([-1, 1], 2)
     uniform = generator.uniform
@@ -111,6 +133,7 @@ def _draw_curve(generator: np.random.Generator, unit: float) -> InjectedCurve:
         subgiant=(half[1] * unit, uniform(5200, 5900), uniform(450, 800), uniform(-0.5, 0.5)),
         gravity=float(generator.uniform(-0.08, 0.08) * unit),
         constant=float(generator.normal(0, 0.08) * unit),
+        shape=shape,
     )  # fmt: skip
 
 
@@ -127,6 +150,8 @@ def simulate_calibrators(
     reference_scatter: float = 0.03,
     zero_point_spread: float = 0.04,
     failed_fraction: float = 0.02,
+    survey_scale: float = 0.0,
+    shape: Shape = "smooth",
     seed: int = 0,
 ) -> SimulatedCalibrators:
     """Draw calibrators and target stars with injected corrections.
@@ -150,6 +175,10 @@ def simulate_calibrators(
         Standard deviation of the surveys' zero-points [dex; 1000 K].
     failed_fraction : float
         Part of the calibrator stars whose fit failed (all NaN).
+    survey_scale : float
+        Scale of the first survey minus one, about the median of each label; the others have the opposite.
+    shape : str
+        Family of the injected curves: ``smooth``, ``step``, ``bump`` or ``wave``.
     seed : int
         Seed of everything.
     """
@@ -180,7 +209,7 @@ def simulate_calibrators(
             0, pair_scatter, siblings.sum()
         )
 
-    curves = tuple(_draw_curve(generator, 1000.0 if name == "teff" else 1.0) for name in names)
+    curves = tuple(_draw_curve(generator, 1000.0 if name == "teff" else 1.0, shape) for name in names)
     teff, logg = truth[:, column["teff"]], truth[:, column["logg"]]
     injected = np.stack([curve(teff, logg) for curve in curves], axis=1)
     at_50 = np.array(
@@ -202,8 +231,10 @@ def simulate_calibrators(
     zero_points = generator.normal(0, zero_point_spread, (max(surveys, 1), len(names)))
     zero_points = (zero_points - zero_points.mean(axis=0)) * unit
     reference_errors = np.tile([_REFERENCE_ERRORS.get(name, 0.04) for name in names], (references, 1))
+    scale = np.where(survey == 0, survey_scale, -survey_scale)[:, None]
     reference_labels = (
         truth[rows]
+        + scale * (truth[rows] - np.median(truth[rows], axis=0))
         + zero_points[survey]
         + generator.normal(size=reference_errors.shape) * np.hypot(reference_errors, reference_scatter * unit)
     )

@@ -56,9 +56,9 @@ def test_order_of_the_stars_does_not_matter_without_held_out_ones() -> None:
     moved["reference_rows"] = place[moved["reference_rows"]]
     second = calibrate(names, simulated.labels[order], simulated.errors[order], held_out_fraction=0, **moved)
     targets = simulated.truth[-50:]
-    assert np.allclose(
-        first.correction(targets), second.correction(targets), rtol=0, atol=2e-3 * np.array([1000, 1, 1, 1])
-    )
+    # Coordinates are shaken at random, star by star: the same but for a small part of the error.
+    difference = first.correction(targets) - second.correction(targets)
+    assert np.all(np.abs(difference) < 0.25 * first.error(targets))
 
 
 def test_tensors_are_taken_as_arrays(solved: Solved) -> None:
@@ -89,6 +89,7 @@ def test_a_survey_of_a_hundred_thousand_stars_is_calibrated_at_once(solved: Solv
     start = time.perf_counter()
     correction = solved.solution.correction(stars)
     solved.solution.valid(stars)
+    solved.solution.error(stars, np.ones_like(stars))
     assert time.perf_counter() - start < 3.0
     assert np.array_equal(correction[:: len(stars) - 1], solved.solution.correction(stars[:: len(stars) - 1]))
 

@@ -117,3 +117,36 @@ def test_the_survey_that_sets_the_scale_has_no_zero_point(solved: Solved) -> Non
         shift = (scaled.correction(solved.targets) - solved.solution.correction(solved.targets))[:, column]
         before, _ = solved.solution.report()[name].zero_points["survey_1"]
         assert np.median(shift) == pytest.approx(-before, abs=0.006 * unit)
+
+
+@pytest.mark.parametrize("shape", ["step", "bump", "wave"])
+def test_errors_are_honest_for_other_curves_too(shape: str) -> None:
+    case = solve_simulated(seed=21, shape=shape)
+    assert 0.75 < np.nanstd(case.pulls()) < 1.3
+    held = [entry.held_out_pairs for entry in case.solution.report().labels if entry.held_out_pairs.count]
+    assert np.mean([entry.after / entry.expected for entry in held]) < 1.1
+
+
+def test_the_scale_of_a_survey_is_found_and_taken_out() -> None:
+    case = solve_simulated(seed=4, survey_scale=0.05)
+    for name in ("teff", "fe_h"):
+        scales = case.solution.report()[name].survey_scales
+        value, error = scales["survey_0"]
+        assert abs(value - 0.05) < 4 * error
+        assert value > 3 * error
+        assert scales["survey_1"][0] == pytest.approx(-value, abs=0.01)
+    assert 0.75 < np.nanstd(case.pulls()) < 1.3
+
+
+def test_what_pairs_cannot_see_is_named(solved: Solved) -> None:
+    report = solved.solution.report()
+    # Siblings have one fe_h, and a constant is the same for both.
+    assert {"constant", "fe_h"} <= set(report["mg_fe"].unseen_by_pairs)
+    assert "teff of dwarfs" not in report["mg_fe"].unseen_by_pairs
+    assert "teff of dwarfs" in report["teff"].unseen_by_pairs
+    assert report["mg_fe"].unseen == ()
+
+
+def test_calibrators_drawn_again_scatter_as_the_errors_say(solved: Solved) -> None:
+    ratios = [entry.bootstrap for entry in solved.solution.report().labels]
+    assert 0.75 < np.mean(ratios) < 1.25

@@ -73,7 +73,7 @@ class InjectedCurve:
             if self.shape == "step":
                 parts.append(amplitude * (2 / (1 + np.exp(-2.5 * x)) - 1))
             elif self.shape == "bump":
-                parts.append(amplitude * (2 * np.exp(-0.5 * (1.5 * x) ** 2) + bend * x))
+                parts.append(amplitude * (2 * np.exp(-0.5 * x**2) + 0.3 * bend * x))
             else:
                 parts.append(amplitude * np.cos(1.8 * x + 2.0 * (logg - 4.2) + bend))
         share = 1 / (1 + np.exp(-(logg - _DWARFS_END) / 0.12))
@@ -178,7 +178,8 @@ def simulate_calibrators(
     survey_scale : float
         Scale of the first survey minus one, about the median of each label; the others have the opposite.
     shape : str
-        Family of the injected curves: ``smooth``, ``step``, ``bump`` or ``wave``.
+        Family of the injected curves: ``smooth``, ``step``, ``bump`` or ``wave``.  Those of teff, logg and
+        fe_h stay smooth: were two temperatures given one raw value, no correction could tell them apart.
     seed : int
         Seed of everything.
     """
@@ -209,7 +210,10 @@ def simulate_calibrators(
             0, pair_scatter, siblings.sum()
         )
 
-    curves = tuple(_draw_curve(generator, 1000.0 if name == "teff" else 1.0, shape) for name in names)
+    curves = tuple(
+        _draw_curve(generator, 1000.0 if name == "teff" else 1.0, "smooth" if name in COORDINATES else shape)
+        for name in names
+    )
     teff, logg = truth[:, column["teff"]], truth[:, column["logg"]]
     injected = np.stack([curve(teff, logg) for curve in curves], axis=1)
     at_50 = np.array(

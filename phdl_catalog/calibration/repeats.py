@@ -4,8 +4,8 @@ The two fits of one star differ by nothing but their noise.  For every label
 
     sigma**2 = (scale * (snr / 50)**slope * quoted)**2 + floor**2
 
-is fitted to the differences; a few of them may be wrong (another star in the fibre, a bad spectrum), which a
-wide second component takes up.  What is the same in every observation of a star is not seen this way: that is
+is fitted to the differences; a few of them may be wrong (another star in the fibre, a bad spectrum), which
+wide components take up.  What is the same in every observation of a star is not seen this way: that is
 what pairs and references are for.
 """
 
@@ -31,8 +31,9 @@ SNR_RANGE = (5.0, 500.0)
 LEAST_REPEATS = 20
 _LEAST_FOR_SLOPE = 100
 
-#: Part of the differences that may be wrong, and how many times wider these scatter.
-_WRONG, _WRONG_RATIO = 0.03, 8.0
+#: Share of the differences, and how many times wider than noise they scatter: good ones, poor ones, and those
+#: of another star, which at high S/N are far beyond any error and must not raise the floor.
+_COMPONENTS = ((0.97, 1.0), (0.02, 6.0), (0.01, 60.0))
 
 #: Log-normal prior of the scale, normal prior of the slope, and of the floor's share [median quoted errors].
 _SCALE_WIDTH, _SLOPE_WIDTH, _FLOOR_WIDTH = 1.0, 0.3, 1.0
@@ -141,8 +142,8 @@ def learn_error_scale(
         scale, slope, floor = vector if free else (vector[0], 0.0, vector[1])
         variance = np.square(e * np.exp(scale + slope * logarithm)).sum(axis=1) + 2 * (typical * floor) ** 2
         terms = [
-            np.log(share) - 0.5 * np.log(ratio * variance) - 0.5 * y**2 / (ratio * variance)
-            for share, ratio in ((1 - _WRONG, 1.0), (_WRONG, _WRONG_RATIO**2))
+            np.log(share) - 0.5 * np.log(ratio**2 * variance) - 0.5 * y**2 / (ratio**2 * variance)
+            for share, ratio in _COMPONENTS
         ]
         prior = (scale / _SCALE_WIDTH) ** 2 + (slope / _SLOPE_WIDTH) ** 2 + (floor / _FLOOR_WIDTH) ** 2
         return float(0.5 * prior - logsumexp(np.stack(terms), axis=0).sum())

@@ -31,7 +31,7 @@ def test_errors_are_right_after_scaling_at_every_snr(scale: float, slope: float,
     difference, quoted, snr, true = repeats(4000, scale, slope, floor)
     found = learn_error_scale("mg_fe", difference, quoted, snr)
     ratio = found.apply(quoted[:, 0], snr[:, 0]) / true[:, 0]
-    assert np.all(np.abs(np.log(ratio[(snr[:, 0] > 15) & (snr[:, 0] < 120)])) < 0.2)
+    assert np.all(np.abs(np.log(ratio[(snr[:, 0] > 15) & (snr[:, 0] < 120)])) < 0.12)
     assert found.count == 4000
     assert all(0.85 < entry.scaled < 1.2 for entry in found.bins if entry.count > 100)
 

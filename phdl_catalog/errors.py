@@ -44,6 +44,10 @@ class GridError(PhdlError):
     """A file is not a valid ab initio grid."""
 
 
+class SynthesisError(PhdlError):
+    """A spectrum cannot be computed: the line-formation code is missing, or it failed."""
+
+
 class ModelError(PhdlError):
     """A model cannot be loaded or does not fit the data it is asked about."""
 

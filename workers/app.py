@@ -19,9 +19,13 @@ CALIBRATION_QUEUE = "phdl.calibration"
 CONTROL_QUEUE = "phdl.control"
 QUEUES = (FIT_QUEUE, CALIBRATION_QUEUE, CONTROL_QUEUE)
 
+#: Spectra of a grid to be computed: for workers of their own, which need no database.
+SYNTHESIS_QUEUE = "phdl.synthesis"
+
 #: Name of the task whose only argument is the number of a chunk.
 FIT_TASK = "phdl.fit_chunk"
 DISPATCH_TASK = "phdl.dispatch"
+SYNTHESIS_TASK = "phdl.synthesize"
 
 #: Redis gives a message to another worker if it is not acknowledged within this time [s].
 _VISIBILITY_TIMEOUT = 3600
@@ -29,7 +33,7 @@ _VISIBILITY_TIMEOUT = 3600
 #: Set by the command ``phdl worker``, whose end is the end of what it started.
 SUPERVISED = "PHDL_SUPERVISED"
 
-_OPTIONAL_TASKS = ("workers.calibration",)
+_OPTIONAL_TASKS = ("workers.calibration", "workers.synthesis")
 
 
 def make_app(settings: Settings | None = None, jobs: JobSettings | None = None) -> Celery:
@@ -59,10 +63,11 @@ def make_app(settings: Settings | None = None, jobs: JobSettings | None = None) 
         worker_enable_soft_shutdown_on_idle=False,
         task_time_limit=jobs.longest_chunk,
         task_default_queue=CONTROL_QUEUE,
-        task_queues=[Queue(name) for name in QUEUES],
+        task_queues=[Queue(name) for name in (*QUEUES, SYNTHESIS_QUEUE)],
         task_routes={
             FIT_TASK: {"queue": FIT_QUEUE},
             DISPATCH_TASK: {"queue": CONTROL_QUEUE},
+            SYNTHESIS_TASK: {"queue": SYNTHESIS_QUEUE},
             "phdl.calibrate*": {"queue": CALIBRATION_QUEUE},
             "workers.calibration.*": {"queue": CALIBRATION_QUEUE},
         },

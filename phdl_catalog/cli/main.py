@@ -27,6 +27,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "ingest",
     "spectrum",
     "grid",
+    "grid_synthesis",
     "model",
     "model_imperfection",
     "model_compare",

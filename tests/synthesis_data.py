@@ -14,6 +14,9 @@ from phdl_catalog.emulator.synthesis.composition import SYMBOLS
 K_BOLTZMANN, EV_TEMPERATURE = 1.380649e-16, 11604.518
 SAHA = 2.4146830e15
 
+#: ATLAS9 has 72; fewer are quicker, and enough here.
+LAYERS = 36
+
 
 def _electrons(temperature: float, pressure: float, metals: float) -> float:
     """Electron density of hydrogen and two groups of metals, 7.8 and 5.6 eV, by bisection."""
@@ -43,8 +46,8 @@ def _opacity(temperature: float, pressure: float, electrons: float) -> float:
 
 
 def grey_atmosphere(teff: float, logg: float, m_h: float) -> NDArray[np.float64]:
-    """(72, 4) column mass, temperature, pressure, electron density of a grey atmosphere in equilibrium."""
-    tau = 10 ** np.linspace(-6.875, 2.0, 72)
+    """(LAYERS, 4) column mass, temperature, pressure, electron density of a grey atmosphere in equilibrium."""
+    tau = 10 ** np.linspace(-5.5, 2.0, LAYERS)
     hopf = 0.7104 - 0.1331 * np.exp(-3.4488 * tau)
     temperature = (0.75 * teff**4 * (tau + hopf)) ** 0.25
     gravity, metals = 10.0**logg, 10.0**m_h
@@ -80,7 +83,7 @@ def deck(teff: float, logg: float, m_h: float) -> str:
         " CONVECTION ON   1.25 TURBULENCE OFF  0.00  0.00  0.00  0.00\n"
         f"ABUNDANCE SCALE {10**m_h:9.5f} ABUNDANCE CHANGE 1 0.92040 2 0.07834\n"
         " ABUNDANCE CHANGE  3 -10.94  4 -10.64  5  -9.49  6  -3.52  7  -4.12  8  -3.21\n"
-        f"READ DECK6 72 RHOX,T,P,XNE,ABROSS,ACCRAD,VTURB, FLXCNV,VCONV,VELSND\n{layers}"
+        f"READ DECK6 {LAYERS} RHOX,T,P,XNE,ABROSS,ACCRAD,VTURB, FLXCNV,VCONV,VELSND\n{layers}"
         "PRADK 1.0000E+00\nBEGIN                    ITERATION  15 COMPLETED\n"
     )
 
@@ -141,7 +144,8 @@ def write_vald(path: Path, long: bool = True) -> Path:
         name, damping = f"'{symbol} {ion}',{air:18.4f}", f"{rad:.3f},{stark:.3f},{vdw:8.3f}"
         if long:
             text += (
-                f"{name},  {gf:6.3f},  {low:.4f},  2.0,  {up:.4f},  3.0,  1.000,  1.000,  1.000, {damping},  0.500,\n"
+                f"{name},  {gf:6.3f},  {low:.4f},  2.0,  {up:.4f},  3.0,  1.000,  1.000,  1.000, {damping},"
+                "  0.500,\n"
                 "'  LS                                                         3d7.4s a5F'\n"
                 "'  LS                                                         3d7.4p z5F'\n"
                 "'_          1 wl:K14   1 K14   1 gf:K14   1 K14   1 K14   1 K14   1 K14    1 K14      '\n"

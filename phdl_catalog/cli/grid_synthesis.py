@@ -117,8 +117,8 @@ def synthesize(
         print_json(document)
         return
     stdout.print(
-        f"{output}: {computed} spectra computed in {seconds:.0f} s; {folder.path.name} may be removed, or kept "
-        "to add stars",
+        f"{output}: {computed} spectra computed in {seconds:.0f} s; {folder.path.name} may be removed, or "
+        "kept to add stars",
         highlight=False,
         markup=False,
     )

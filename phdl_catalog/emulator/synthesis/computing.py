@@ -97,8 +97,8 @@ def check_plan(plan: SynthesisPlan) -> tuple[str, ...]:
         shown = "; ".join(f"Teff {t:g}, log g {g:.2f}, [M/H] {m:.2f}" for t, g, m in sorted(needed)[:4])
         raise InputError(
             f"{outside} atmospheres of the plan lie outside the {len(atmospheres)} decks in "
-            f"{plan.atmospheres} ({limits}); missing are, for example: {shown}. The plan needs decks around Teff 4000 to 7000 K, "
-            f"log g 0.5 to 5, [M/H] -2.5 to 0.5; {WHERE_TO_FIND}"
+            f"{plan.atmospheres} ({limits}); missing are, for example: {shown}. The plan needs "
+            f"decks around Teff 4000 to 7000 K, log g 0.5 to 5, [M/H] -2.5 to 0.5; {WHERE_TO_FIND}"
         )
     return engine.unsupported
 

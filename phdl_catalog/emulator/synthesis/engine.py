@@ -130,6 +130,8 @@ class Synthesizer:
         Lines of all species but hydrogen, whose lines are added.
     settings : SynthesisSettings, optional
         How.
+    hydrogen : bool
+        Whether to add the lines of hydrogen: always, but to look at other lines alone.
 
     Raises
     ------
@@ -137,7 +139,9 @@ class Synthesizer:
         If PySME is not installed.
     """
 
-    def __init__(self, lines: LineList, settings: SynthesisSettings | None = None) -> None:
+    def __init__(
+        self, lines: LineList, settings: SynthesisSettings | None = None, hydrogen: bool = True
+    ) -> None:
         self.settings = settings or SynthesisSettings()
         wavelength = self.settings.computed_wavelength
         limits = (float(wavelength[0]), float(wavelength[-1]))
@@ -149,7 +153,8 @@ class Synthesizer:
                 supported = ~np.asarray(library().InputLineList(_Rows(metals)), dtype=bool)
         #: Species whose lines the library cannot form, for lack of partition functions; they are left out.
         self.unsupported = tuple(sorted(set(metals.species[~supported].tolist())))
-        self.lines = merge([metals.select(supported), hydrogen_lines(limits)])
+        metals = metals.select(supported)
+        self.lines = merge([metals, hydrogen_lines(limits)]) if hydrogen else metals
 
     def spectrum(self, labels: Mapping[str, float], atmosphere: Atmosphere) -> NDArray[np.float64]:
         """Flux over continuum, at the resolution and the wavelengths of the settings.
@@ -195,11 +200,14 @@ class Synthesizer:
         pieces = [piece for piece in np.split(wavelength, cuts) if piece.size]
         try:
             with quiet_pysme():
-                low, high = self._ranges(state, edges)
-                results = [
-                    state.transfer(self.lines.select((low < piece[-1]) & (high > piece[0])), piece)
-                    for piece in pieces
-                ]
+                if len(pieces) == 1:
+                    results = [state.transfer(self.lines, pieces[0])]
+                else:
+                    low, high = self._ranges(state, edges)
+                    results = [
+                        state.transfer(self.lines.select((low < piece[-1]) & (high > piece[0])), piece)
+                        for piece in pieces
+                    ]
         except (RuntimeError, ValueError) as error:
             raise SynthesisError(f"the line-formation code failed at {dict(labels)}: {error}") from error
         flux, continuum = (np.concatenate(parts) for parts in zip(*results, strict=True))

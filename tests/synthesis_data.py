@@ -46,7 +46,7 @@ def _opacity(temperature: float, pressure: float, electrons: float) -> float:
 
 
 def grey_atmosphere(teff: float, logg: float, m_h: float) -> NDArray[np.float64]:
-    """(LAYERS, 4) column mass, temperature, pressure, electron density of a grey atmosphere in equilibrium."""
+    """(LAYERS, 4) column mass, temperature, pressure, electron density of a grey atmosphere."""
     tau = 10 ** np.linspace(-5.5, 2.0, LAYERS)
     hopf = 0.7104 - 0.1331 * np.exp(-3.4488 * tau)
     temperature = (0.75 * teff**4 * (tau + hopf)) ** 0.25
@@ -139,7 +139,10 @@ def write_vald(path: Path, long: bool = True) -> Path:
         )
     else:
         text = head + " " * 73 + "Damping parameters        Lande  Central\n"
-        text += "Spec Ion      WL_air(A)    Excit(eV) Vmic  log gf*  Rad.  Stark    Waals   factor  depth   Reference\n"
+        text += (
+            "Spec Ion      WL_air(A)    Excit(eV) Vmic  log gf*  Rad.  Stark    Waals   factor  depth"
+            "   Reference\n"
+        )
     for symbol, ion, air, low, up, gf, rad, stark, vdw in LINES:
         name, damping = f"'{symbol} {ion}',{air:18.4f}", f"{rad:.3f},{stark:.3f},{vdw:8.3f}"
         if long:
@@ -174,7 +177,8 @@ def write_kurucz(path: Path) -> Path:
         first, second = (energy, -upper) if symbol == "Ti" else (upper, energy)
         code = numbers[symbol] + (ion - 1) / 100
         text += (
-            f"{air / 10:11.4f}{gf:7.3f}{code:6.2f}{first:12.3f}{2.0:5.1f} {'lower':10s}{second:12.3f}{3.0:5.1f} "
+            f"{air / 10:11.4f}{gf:7.3f}{code:6.2f}{first:12.3f}{2.0:5.1f} {'lower':10s}{second:12.3f}"
+            f"{3.0:5.1f} "
             f"{'upper':10s}{rad:6.2f}{stark:6.2f}{vdw:6.2f}K14  0 0  0 0.000  0 0.000    0    0\n"
         )
     path.write_text(text)

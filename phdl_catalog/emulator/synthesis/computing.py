@@ -134,8 +134,10 @@ def compute_missing(
 def _compute_by_processes(
     folder: SynthesisFolder, missing: Sequence[Spectrum], workers: int, progress: Callable[[], None]
 ) -> None:
-    # Started anew, not forked: the parent has threads, and the library has a state.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    # Not forked from here: the parent has threads, and the library has a state.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         futures = [pool.submit(compute_spectrum, folder.path, spectrum) for spectrum in missing]
         try:
             for future in as_completed(futures):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import qmc
 
 from phdl_catalog.emulator.synthesis.composition import SOLAR
@@ -56,9 +56,10 @@ ABUNDANCE_STEP = 0.1
 Range = tuple[float, float]
 
 
-def v_micro_relation(teff: NDArray[np.float64], logg: NDArray[np.float64]) -> NDArray[np.float64]:
+def v_micro_relation(teff: ArrayLike, logg: ArrayLike) -> NDArray[np.float64]:
     """Microturbulence of a usual star [km/s]: about 1.1 in the Sun, 1.7 in giants, more in hotter stars."""
-    return 1.13 + 2.5e-4 * (teff - 5500.0) - 0.18 * (logg - 4.0)
+    warmth, gravity = np.asarray(teff) - 5500.0, np.asarray(logg) - 4.0
+    return np.asarray(1.13 + 2.5e-4 * warmth - 0.18 * gravity)
 
 
 def _subgiant_logg(teff: float) -> Range:
@@ -171,7 +172,7 @@ class LabelDesign:
         rich = point[2] < SHARE_RICH
         share = point[2] / SHARE_RICH if rich else (point[2] - SHARE_RICH) / (1.0 - SHARE_RICH)
         fe_h = _between(share, FE_H_RICH if rich else FE_H_POOR)
-        usual = float(v_micro_relation(np.float64(teff), np.float64(logg)))
+        usual = float(v_micro_relation(teff, logg))
         v_micro = max(V_MICRO_LEAST, _between(point[3], (usual - V_MICRO_SPREAD, usual + V_MICRO_SPREAD)))
         shift = _between(point[4], ALPHA_SHIFT)
         ratios = [

@@ -98,10 +98,10 @@ def read_ges(path: Path) -> LineList:
         )
         species.append(name)
     return LineList.from_columns(
+        path.name,
         species,
         to_vacuum(_numbers(columns["wavelength"])),
         _numbers(columns["excitation"]),
         _numbers(columns["log_gf"]) + np.log10(shares),
         *(_numbers(columns[name]) for name in ("gamma_rad", "gamma_stark", "gamma_vdw")),
-        source=path.name,
     )

@@ -93,4 +93,4 @@ def hydrogen_lines(wavelength: tuple[float, float], margin: float = HYDROGEN_REA
                 # The library reads the principal quantum numbers in the place of the damping constants.
                 rows.append((position, excitation, np.log10(2 * lower**2 * strength), 0.0, lower, upper))
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    return LineList.from_columns(["H 1"] * len(table), *table.T, source="hydrogen, computed")
+    return LineList.from_columns("hydrogen, computed", ["H 1"] * len(table), *table.T)

@@ -62,10 +62,10 @@ def read_kurucz(path: Path) -> LineList:
     angstrom = numbers["wavelength"] * 10.0
     damping = [np.nan_to_num(numbers[name]) for name in ("gamma_rad", "gamma_stark", "gamma_vdw")]
     return LineList.from_columns(
+        path.name,
         np.array(names, dtype=np.str_),
         to_vacuum(angstrom),
         np.minimum(np.abs(numbers["first"]), np.abs(numbers["second"])) / WAVENUMBER_OF_EV,
         numbers["log_gf"] + np.nan_to_num(numbers["hyperfine"]) + np.nan_to_num(numbers["isotope"]),
         *damping,
-        source=path.name,
     )

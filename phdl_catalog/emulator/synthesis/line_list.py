@@ -19,6 +19,10 @@ MOLECULES = {
 }  # fmt: skip
 
 
+#: Columns of numbers of a line list.
+_COLUMNS = 6
+
+
 @dataclass(frozen=True)
 class LineList:
     """Spectral lines in order of wavelength.
@@ -53,17 +57,17 @@ class LineList:
 
     @classmethod
     def from_columns(
-        cls,
-        species: Sequence[str] | NDArray[np.str_],
-        wavelength: ArrayLike,
-        excitation: ArrayLike,
-        log_gf: ArrayLike,
-        gamma_rad: ArrayLike,
-        gamma_stark: ArrayLike,
-        gamma_vdw: ArrayLike,
-        source: str,
+        cls, source: str, species: Sequence[str] | NDArray[np.str_], *columns: ArrayLike
     ) -> LineList:
-        """Lines from columns in any order of wavelength; their meaning is that of the attributes.
+        """Lines from columns in any order of wavelength.
+
+        Parameters
+        ----------
+        source : str
+            Where they come from.
+        species : (N,) sequence of str
+        *columns : (N,) array_like
+            Wavelength, excitation, log gf and the three damping constants, as the attributes have them.
 
         Raises
         ------
@@ -71,21 +75,20 @@ class LineList:
             If the columns differ in length or hold values no line can have.
         """
         names = np.asarray(species, dtype=np.str_).reshape(-1)
-        columns = [
-            np.asarray(column, dtype=np.float64).reshape(-1)
-            for column in (wavelength, excitation, log_gf, gamma_rad, gamma_stark, gamma_vdw)
-        ]
-        if any(column.shape != names.shape for column in columns):
-            raise InputError(f"{source}: columns of {[len(names), *map(len, columns)]} entries make no list")
-        good = np.all([np.isfinite(column) for column in columns], axis=0)
-        good &= (columns[0] > 0) & (columns[1] >= 0)
+        values = [np.asarray(column, dtype=np.float64).reshape(-1) for column in columns]
+        if len(values) != _COLUMNS or any(column.shape != names.shape for column in values):
+            sizes = [len(names), *map(len, values)]
+            raise InputError(f"{source}: columns of {sizes} entries make no line list, which has seven")
+        good = np.all([np.isfinite(column) for column in values], axis=0)
+        good &= (values[0] > 0) & (values[1] >= 0)
         if not good.all():
             first = int(np.argmin(good))
             raise InputError(
-                f"{source}: line {first + 1} ({names[first]}, {columns[0][first]} A) has an impossible value"
+                f"{source}: line {first + 1} ({names[first]}, {values[0][first]} A) has an impossible value"
             )
-        order = np.argsort(columns[0], kind="stable")
-        return cls(names[order], *(column[order] for column in columns), source)
+        order = np.argsort(values[0], kind="stable")
+        wavelength, excitation, log_gf, rad, stark, vdw = (column[order] for column in values)
+        return cls(names[order], wavelength, excitation, log_gf, rad, stark, vdw, source)
 
     def __len__(self) -> int:
         return len(self.species)
@@ -114,12 +117,12 @@ def merge(lists: Sequence[LineList]) -> LineList:
     if not lists:
         raise InputError("no line list was given")
     return LineList.from_columns(
+        ", ".join(lines.source for lines in lists),
         np.concatenate([lines.species for lines in lists]),
         *(
             np.concatenate([getattr(lines, name) for lines in lists])
             for name in ("wavelength", "excitation", "log_gf", "gamma_rad", "gamma_stark", "gamma_vdw")
         ),
-        source=", ".join(lines.source for lines in lists),
     )
 
 

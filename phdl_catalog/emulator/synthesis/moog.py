@@ -95,5 +95,5 @@ def read_moog(path: Path) -> LineList:
     table = np.array(rows)
     none = np.zeros(len(table))
     return LineList.from_columns(
-        species, to_vacuum(table[:, 0]), table[:, 1], table[:, 2], none, none, table[:, 3], source=path.name
+        path.name, species, to_vacuum(table[:, 0]), table[:, 1], table[:, 2], none, none, table[:, 3]
     )

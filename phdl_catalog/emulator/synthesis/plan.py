@@ -195,7 +195,9 @@ class SynthesisFolder:
         document = json.loads(file.read_text(encoding="utf-8"))
         settings = document.pop("settings")
         settings["wavelength"] = tuple(settings["wavelength"])
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
         return SynthesisPlan(**values, settings=SynthesisSettings(**settings))
 
     def begin(self, plan: SynthesisPlan) -> None:

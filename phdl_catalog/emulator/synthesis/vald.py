@@ -38,4 +38,4 @@ def read_vald(path: Path) -> LineList:
             for name in ("wlcent", "excit", "gflog", "gamrad", "gamqst", "gamvw")
         ]
         species = np.asarray(lines["species"], dtype=np.str_)
-    return LineList.from_columns(species, *columns, source=path.name)
+    return LineList.from_columns(path.name, species, *columns)

@@ -46,8 +46,8 @@ def test_atmospheres_at_decks_are_the_decks_and_between_them_between(atmospheres
 def test_an_interpolated_grey_atmosphere_is_near_the_exact_one(atmospheres: AtmosphereGrid) -> None:
     exact = grey_atmosphere(5500.0, 4.2, -0.4)
     near = atmospheres.at(5500.0, 4.2, -0.4)
-    assert near.temperature == pytest.approx(exact[:, 1], rel=0.01)
-    assert np.log10(near.pressure) == pytest.approx(np.log10(exact[:, 2]), abs=0.08)
+    assert near.temperature == pytest.approx(exact[:, 1], rel=0.02)
+    assert np.log10(near.pressure) == pytest.approx(np.log10(exact[:, 2]), abs=0.25)
 
 
 def test_nothing_is_extrapolated(atmospheres: AtmosphereGrid) -> None:

@@ -32,7 +32,8 @@ def test_labels_lie_in_the_documented_ranges(stars: NDArray[np.float64]) -> None
     assert LabelDesign().label_names[:5] == ("teff", "logg", "v_micro", "fe_h", "c_fe")
     assert stars.shape == (1000, 32)
     for name, low, high in (
-        ("teff", 4000, 7000), ("logg", 0.5, 5.0), ("fe_h", -2.5, 0.5), ("c_fe", -0.6, 0.6), ("n_fe", -0.5, 0.9),
+        ("teff", 4000, 7000), ("logg", 0.5, 5.0), ("fe_h", -2.5, 0.5), ("c_fe", -0.6, 0.6),
+        ("n_fe", -0.5, 0.9),
         ("mg_fe", -0.35, 0.65), ("eu_fe", -0.6, 0.7), ("ni_fe", -0.5, 0.5), ("v_micro", 0.3, 2.6),
     ):  # fmt: skip
         values = column(stars, name)

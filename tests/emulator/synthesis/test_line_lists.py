@@ -32,7 +32,7 @@ def test_each_format_gives_the_same_lines_in_vacuum(name: str, tmp_path: Path) -
     lines = read_lines([FORMATS[name](tmp_path / f"lines{suffix}")])
     lines = lines.select(lines.wavelength < 6000.0)  # without those of single isotopes
     assert lines.species.tolist() == [f"{line[0]} {line[1]}" for line in ORDERED]
-    assert lines.wavelength == pytest.approx([to_vacuum(line[2]) for line in ORDERED], abs=6e-4)
+    assert lines.wavelength == pytest.approx(to_vacuum([line[2] for line in ORDERED]), abs=6e-4)
     assert lines.excitation == pytest.approx([line[3] for line in ORDERED], abs=2e-3)
     assert lines.log_gf == pytest.approx([line[5] for line in ORDERED], abs=1e-3)
     if name != "moog":  # which has neither radiative nor Stark damping
@@ -85,9 +85,7 @@ def test_hydrogen_of_the_files_is_replaced_by_the_engines_own(tmp_path: Path) ->
     assert not read_lines([path]).is_hydrogen.any()
     own = hydrogen_lines((4500.0, 5000.0))
     assert own.is_hydrogen.all()
-    assert float(to_vacuum(4861.33)) == pytest.approx(
-        own.wavelength[np.abs(own.wavelength - 4862.7).argmin()], abs=0.02
-    )
+    assert np.abs(own.wavelength - to_vacuum(4861.33)).min() < 0.02
 
 
 @pytest.mark.parametrize(
@@ -110,7 +108,7 @@ def test_what_cannot_be_read_is_refused_with_the_place_or_the_formats(tmp_path: 
         read_lines([tmp_path / "absent"])
     path = tmp_path / "lines"
     path.write_text("a poem\nof two lines\n")
-    with pytest.raises(InputError, match="no line list of a known format.*gfall"):
+    with pytest.raises(InputError, match=r"no line list of a known format.*gfall"):
         read_lines([path])
     write_moog(path).write_text(path.read_text() + " 5000.0000    26.0     x.000    -1.000\n")
     with pytest.raises(InputError, match="line 15: could not convert"):
@@ -120,7 +118,7 @@ def test_what_cannot_be_read_is_refused_with_the_place_or_the_formats(tmp_path: 
         read_lines([path])
     text = write_kurucz(path).read_text()
     path.write_text(text.replace(" 26.00", "106.00"))
-    with pytest.raises(InputError, match="code 106.00 is no element"):
+    with pytest.raises(InputError, match=r"code 106\.00 is no element"):
         read_lines([path])
     whole = write_vald(path).read_text().splitlines(keepends=True)
     path.write_text("".join(whole[:9]))
@@ -130,8 +128,8 @@ def test_what_cannot_be_read_is_refused_with_the_place_or_the_formats(tmp_path: 
 
 def test_impossible_values_and_unequal_columns_are_refused() -> None:
     with pytest.raises(InputError, match=r"line 2 .* impossible value"):
-        LineList.from_columns(["Fe 1"] * 2, [5000.0, -1.0], [1, 1], [0, 0], [8, 8], [-6, -6], [-7, -7], "x")
+        LineList.from_columns("x", ["Fe 1"] * 2, [5000.0, -1.0], [1, 1], [0, 0], [8, 8], [-6, -6], [-7, -7])
     with pytest.raises(InputError, match="make no line list"):
-        LineList.from_columns(["Fe 1"], [5000.0, 5001.0], [1], [0], [8], [-6], [-7], "x")
+        LineList.from_columns("x", ["Fe 1"], [5000.0, 5001.0], [1], [0], [8], [-6], [-7])
     with pytest.raises(InputError, match="no line list was given"):
         merge([])

@@ -45,9 +45,9 @@ def _opacity(temperature: float, pressure: float, electrons: float) -> float:
     return negative * 0.92 / (1.27 * 1.67e-24) + free + 1e-5
 
 
-def grey_atmosphere(teff: float, logg: float, m_h: float) -> NDArray[np.float64]:
-    """(LAYERS, 4) column mass, temperature, pressure, electron density of a grey atmosphere."""
-    tau = 10 ** np.linspace(-5.5, 2.0, LAYERS)
+def grey_atmosphere(teff: float, logg: float, m_h: float, layers: int = LAYERS) -> NDArray[np.float64]:
+    """(layers, 4) column mass, temperature, pressure, electron density of a grey atmosphere."""
+    tau = 10 ** np.linspace(-5.5, 2.0, layers)
     hopf = 0.7104 - 0.1331 * np.exp(-3.4488 * tau)
     temperature = (0.75 * teff**4 * (tau + hopf)) ** 0.25
     gravity, metals = 10.0**logg, 10.0**m_h

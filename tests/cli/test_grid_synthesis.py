@@ -22,6 +22,8 @@ from phdl_catalog.errors import ConflictError, InputError, SynthesisError
 from phdl_catalog.services.redis_server import RedisServer
 from phdl_catalog.spectra.grid import PixelGrid
 
+pytest.importorskip("pysme", reason="PySME is not installed: pip install 'phdl-catalog[synthesis]'")
+
 #: What the range of the tests can serve, 5167 to 5185 Angstrom.
 PIXELS = PixelGrid(37135, 10)
 
@@ -30,11 +32,16 @@ PIXELS = PixelGrid(37135, 10)
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options that make a small synthesis: 8 lines, the magnesium triplet, two elements."""
     folder = tmp_path_factory.mktemp("synthesis")
-    os.environ.setdefault("HOME", str(folder))
     return [
         "--lines", str(write_vald(folder / "lines.txt")), "--atmospheres", str(write_decks(folder / "decks")),
         "--elements", "Mg,Ti", "--wavelength", "5160", "5192", "--sampling", "100000",
     ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PySME writes its settings into the home folder when it is imported."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "home"))
 
 
 def run(*arguments: str) -> Any:

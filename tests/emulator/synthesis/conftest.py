@@ -13,6 +13,7 @@ from phdl_catalog.emulator.synthesis.atmosphere import AtmosphereGrid
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """PySME writes its settings into the home folder when it is imported: into one of the tests' own."""
+    pytest.importorskip("pysme", reason="PySME is not installed: pip install 'phdl-catalog[synthesis]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         from phdl_catalog.emulator.synthesis.library import library

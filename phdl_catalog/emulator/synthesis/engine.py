@@ -231,6 +231,11 @@ class Synthesizer:
         return low, high
 
 
+def _no_line(wavelength: float) -> LineList:
+    """A line that absorbs nothing, since the library wants one."""
+    return LineList.from_columns("none", ["Fe 1"], [wavelength], [0.0], [-30.0], [8.0], [-6.0], [-7.5])
+
+
 @dataclass(frozen=True)
 class _State:
     """An atmosphere with a composition, given to the library with each set of lines."""
@@ -290,6 +295,8 @@ class _State:
         self, lines: LineList, wavelength: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Flux (m,) and continuum (m,) at some wavelengths."""
+        if len(lines) == 0:
+            lines = _no_line(float(wavelength.mean()))
         code = self._prepare(lines, float(wavelength[0]), float(wavelength[-1]))
         mu, weights = self._quadrature
         _, _, intensity, continuum = code.Transf(mu, wave=wavelength, accrt=self.settings.weakest)

@@ -148,6 +148,13 @@ def test_a_spectrum_in_pieces_is_the_spectrum_at_once(sun: Atmosphere) -> None:
     assert spectra[0].min() < 0.7
 
 
+def test_a_piece_without_any_line_is_continuum(sun: Atmosphere) -> None:
+    settings = SynthesisSettings((POSITION - 5.0, POSITION + 12.0), chunk=8.0)
+    flux = one_line(-2.5, settings=settings).spectrum(SUN, sun)
+    assert flux[-12:] == pytest.approx(1.0, abs=1e-5)
+    assert flux.min() < 0.95
+
+
 def test_twice_as_many_points_and_angles_change_a_spectrum_by_less_than_its_stored_digits(
     sun: Atmosphere,
 ) -> None:

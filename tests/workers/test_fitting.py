@@ -286,7 +286,7 @@ def test_the_writing_transaction_survives_a_lost_connection(release: Engine) -> 
     writer = threading.Thread(target=lambda: outcomes.append(run_chunk(chunks(release)[0], bench(quick_fit))))
     blocked = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-        "AND datname = current_database() AND query LIKE '%INSERT INTO phdl.fit%'"
+        "AND datname = current_database() AND query LIKE 'COPY phdl.fit %'"
     )
     killed: list[bool] = []
     with release.begin() as holder:

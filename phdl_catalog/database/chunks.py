@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from phdl_catalog.database.events import record_event
 from phdl_catalog.database.fits import write_failure
+from phdl_catalog.database.migrate import check_connection, expected_revision
 from phdl_catalog.database.queries import statement
 from phdl_catalog.errors import PhdlError
 
@@ -104,11 +105,16 @@ def claim_chunk(connection: Connection, chunk: int, worker: str, lease: float) -
 
     Not to be had is ordinary: the message came twice, the run was paused or cancelled, another worker was
     quicker.
+
+    Raises
+    ------
+    SchemaError
+        If the database was upgraded, and this code is older: it may not touch what it does not know.
     """
-    row = connection.execute(
-        statement("chunks", "claim"), {"chunk": chunk, "worker": worker, "lease": lease}
-    ).one_or_none()
+    wanted = {"chunk": chunk, "worker": worker, "lease": lease, "revision": expected_revision()}
+    row = connection.execute(statement("chunks", "claim"), wanted).one_or_none()
     if row is None:
+        check_connection(connection)
         return None
     return Claim(
         chunk=row.fit_chunk_id,
@@ -223,6 +229,9 @@ def fail_chunk(
         )
         write_failure(connection, held.fit_run_id, held.model_version_id, held.spectrum_ids[0])
         detail["spectrum_id"] = str(held.spectrum_ids[0])
+        detail["obsid"] = connection.scalar(
+            statement("chunks", "obsid"), {"spectrum_id": held.spectrum_ids[0]}
+        )
         outcome, action = Outcome.QUARANTINED, "quarantined"
     record_event(connection, f"fit_chunk:{chunk}", action, detail, actor=worker)
     return outcome

@@ -123,6 +123,11 @@ def worker_status(connection: Connection, run: int | None = None) -> list[Worker
     ]
 
 
+def running_of(connection: Connection, workers: list[str]) -> int:
+    """Number of chunks that some worker processes have now."""
+    return int(connection.scalar(statement("run_status", "running_of"), {"workers": workers}) or 0)
+
+
 def error_status(connection: Connection, run: int | None = None) -> list[ErrorStatus]:
     """Errors that chunks show now, by kind."""
     rows = connection.execute(statement("run_status", "errors"), {"run": run})

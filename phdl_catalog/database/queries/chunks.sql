@@ -1,5 +1,6 @@
 -- name: claim
--- Take a chunk: attempt + 1 and a lease.  No row: it is done, somebody else has it, or its run is not running.
+-- Take a chunk: attempt + 1 and a lease.  No row: it is done, somebody else has it, its run is not running, or
+-- the schema was upgraded and this worker is of the code before.
 UPDATE phdl.fit_chunk AS c
 SET state = 'running',
     attempt = c.attempt + 1,
@@ -14,6 +15,7 @@ WHERE c.fit_chunk_id = :chunk
   AND r.fit_run_id = c.fit_run_id
   AND r.state IN ('planned', 'running')
   AND (c.state = 'queued' OR c.state = 'planned' AND c.due_at <= clock_timestamp())
+  AND EXISTS (SELECT FROM phdl.alembic_version WHERE version_num = :revision)
 RETURNING c.fit_chunk_id, c.fit_run_id, c.attempt, c.failures, c.spectrum_ids, r.configuration,
           m.model_version_id, m.name AS model, m.uri AS model_uri, m.sha256 AS model_sha256;
 
@@ -81,6 +83,10 @@ SET state = 'quarantined', lease_until = NULL, finished_at = clock_timestamp(), 
     error_kind = :error_kind, error_text = :error_text
 WHERE fit_chunk_id = :chunk;
 
+-- name: obsid
+-- As text: JSON has no 64-bit integers.
+SELECT obsid::text FROM phdl.spectrum WHERE spectrum_id = :spectrum_id;
+
 -- name: expire_of_worker
 -- The process that has the chunk is known to be dead: its lease ends now.
 UPDATE phdl.fit_chunk
@@ -132,6 +138,15 @@ SELECT count(*) FILTER (WHERE c.state = 'queued') AS queued,
 FROM phdl.fit_run AS r
 JOIN phdl.fit_chunk AS c USING (fit_run_id)
 WHERE r.state IN ('planned', 'running') AND c.state IN ('queued', 'running');
+
+-- name: oldest_due
+-- How long the most urgent chunk that could run has waited [s].
+SELECT extract(epoch FROM clock_timestamp() - c.due_at)::double precision
+FROM phdl.fit_chunk AS c
+JOIN phdl.fit_run AS r USING (fit_run_id)
+WHERE c.state IN ('planned', 'queued') AND c.due_at <= clock_timestamp() AND r.state IN ('planned', 'running')
+ORDER BY c.priority DESC, c.due_at, c.fit_chunk_id
+LIMIT 1;
 
 -- name: unfinished
 -- Whether anything of any running run is left to do.

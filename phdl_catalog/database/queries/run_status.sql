@@ -41,6 +41,10 @@ WHERE worker IS NOT NULL
 GROUP BY worker
 ORDER BY worker;
 
+-- name: running_of
+-- Chunks that some processes have now.
+SELECT count(*) FROM phdl.fit_chunk WHERE state = 'running' AND worker = ANY(:workers);
+
 -- name: errors
 -- Last errors of chunks that are not done, by kind, with the text of the latest.
 SELECT error_kind AS kind, count(*) AS chunks,

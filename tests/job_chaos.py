@@ -22,8 +22,9 @@ from workers.broker import publish
 #: Workers, and their processes; dispatchers, of which one leads.
 _WORKERS, _PROCESSES, _DISPATCHERS = 2, 2, 2
 
-#: Spectra that come with each growth of the release.
-_GROWTH = 12
+#: Spectra that come with each growth of the release; it grows where fewer chunks than these are open.
+_GROWTH, _FEWEST = 24, 8
+_OPEN = "SELECT count(*) FROM phdl.fit_chunk WHERE state IN ('planned', 'queued', 'running')"
 
 
 class Chaos:
@@ -61,7 +62,7 @@ class Chaos:
         self._replace_the_dead()
         for _ in range(faults):
             time.sleep(self.random.uniform(0.0, 0.8))
-            if self.stage.is_done():
+            if self.stage.number(_OPEN) < _FEWEST:
                 self.grow()
             accident = self.random.choice(accidents)
             self.told.append(f"{time.monotonic() - self._began:7.2f} {accident.__name__}")
@@ -171,7 +172,7 @@ class Chaos:
         self.workers = [process for process in self.workers if process.poll() is None]
         self.dispatchers = [process for process in self.dispatchers if process.poll() is None]
         while len(self.workers) < _WORKERS:
-            seconds = str(round(self.random.uniform(0.05, 0.4), 3))
+            seconds = str(round(self.random.uniform(0.1, 0.8), 3))
             deadly = " ".join(map(str, self.deadly))
             self.workers.append(self.stage.worker(_PROCESSES, TEST_SECONDS=seconds, TEST_DEADLY=deadly))
         while len(self.dispatchers) < _DISPATCHERS:

@@ -89,7 +89,8 @@ def this_process(pid: int) -> WorkerProcess:
     """The state of the process `pid`, this one; asked for by number, since a fork must not inherit it."""
     settings = get_settings()
     bench = Bench(
-        engine=connect(settings),
+        # A chunk and its fits are one transaction: what a crash of the server undoes is due again.
+        engine=connect(settings, wait_for_disk=False),
         store=PixelStore(settings.pixel_store_url),
         fit=ModelFits(os.environ.get(DEVICE, "cpu")),
         worker=process_name(pid),

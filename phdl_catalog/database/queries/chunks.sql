@@ -23,7 +23,7 @@ RETURNING c.fit_chunk_id, c.fit_run_id, c.attempt, c.failures, c.spectrum_ids, r
 -- A heartbeat; no row: the chunk belongs to somebody else now, or to nobody.
 UPDATE phdl.fit_chunk
 SET lease_until = clock_timestamp() + make_interval(secs => :lease)
-WHERE fit_chunk_id = :chunk AND attempt = :attempt AND state = 'running'
+WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND state = 'running'
 RETURNING fit_chunk_id;
 
 -- name: close
@@ -39,12 +39,13 @@ SET state = 'done',
     write_seconds = :write_seconds,
     error_kind = NULL,
     error_text = NULL
-WHERE fit_chunk_id = :chunk AND attempt = :attempt AND state = 'running'
+WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND state = 'running'
 RETURNING fit_chunk_id;
 
 -- name: was_closed_by
 -- Whether an attempt did close the chunk: the answer to a commit whose own answer was lost.
-SELECT count(*) FROM phdl.fit_chunk WHERE fit_chunk_id = :chunk AND attempt = :attempt AND state = 'done';
+SELECT count(*) FROM phdl.fit_chunk
+WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND state = 'done';
 
 -- name: hand_back
 -- Give a chunk back unfinished: after a shutdown (no error), or to be tried again after a while.
@@ -55,7 +56,7 @@ SET state = 'planned',
     failures = failures + :failures,
     error_kind = :error_kind,
     error_text = :error_text
-WHERE fit_chunk_id = :chunk AND attempt = :attempt AND state = 'running'
+WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND state = 'running'
 RETURNING fit_chunk_id, failures;
 
 -- name: lock_running
@@ -63,7 +64,7 @@ RETURNING fit_chunk_id, failures;
 SELECT c.fit_chunk_id, c.fit_run_id, c.attempt, c.failures, c.priority, c.worker, c.spectrum_ids, r.model_version_id
 FROM phdl.fit_chunk AS c
 JOIN phdl.fit_run AS r USING (fit_run_id)
-WHERE c.fit_chunk_id = :chunk AND c.attempt = :attempt AND c.state = 'running'
+WHERE c.fit_chunk_id = :chunk AND c.attempt = :attempt AND c.worker = :worker AND c.state = 'running'
 FOR UPDATE OF c;
 
 -- name: split

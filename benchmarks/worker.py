@@ -3,8 +3,8 @@
     python benchmarks/worker.py [--spectra 512] [--processes 2] [--passes 200]
 
 First the real thing: `phdl worker` fits simulated spectra of S/N 60 with the packaged model.  Then the same
-chunks again and again with a fit that costs nothing, in one process, beside rounds of the dispatcher: how fast
-all but the fit is, and whether the memory grows.  PostgreSQL and Redis are embedded ones of their own.
+chunks again and again with a fit that costs nothing, in one process, beside rounds of the dispatcher: how
+fast all but the fit is, and whether the memory grows.  The servers are embedded ones of their own.
 """
 
 from __future__ import annotations

@@ -126,13 +126,12 @@ def at_size(engine: Engine, url: str, table: Table, before: int, size: int, writ
     """Grow to a number of rows, and measure there."""
     print(f"{size:,} rows", flush=True)
     add_spectra(engine, before, size)
-    table.note("fits/s written, with covariance", "1/s", size, written(url, before, size, writers))
-    again = min(size, _WITHOUT_COVARIANCE)
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE phdl.fit_model_2"))
+    written(url, table, size, (before, size), writers)
+    again = (0, min(size, _WITHOUT_COVARIANCE))
     for processes in sorted({1, writers}):
-        speed = written(url, 0, again, processes, model=2, with_covariance=False)
-        table.note(f"fits/s written, without, {processes} writers", "1/s", size, speed)
+        with engine.begin() as connection:
+            connection.execute(text("TRUNCATE phdl.fit_model_2"))
+        written(url, table, size, again, processes, model=2, with_covariance=False)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE phdl.fit"))
         bytes_a_fit = connection.scalar(text("SELECT pg_total_relation_size('phdl.fit_model_1')")) or 0
@@ -143,14 +142,28 @@ def at_size(engine: Engine, url: str, table: Table, before: int, size: int, writ
 
 
 def written(
-    url: str, first: int, last: int, writers: int, *, model: int = 1, with_covariance: bool = True
-) -> float:
-    """Fits a second: all of them over the time that the writers spent writing, not making them up."""
+    url: str,
+    table: Table,
+    size: int,
+    rows: tuple[int, int],
+    writers: int,
+    *,
+    model: int = 1,
+    with_covariance: bool = True,
+) -> None:
+    """Fits a second over the time that the writers spent writing, not making them up; and processor time.
+
+    On a machine that does other things too, the processor time says what it could do alone.
+    """
+    first, last = rows
     step = -(-(last - first) // writers)
     edges = [(start, min(start + step, last)) for start in range(first, last, step)]
     parts = [Part(url, *edge, model, model, with_covariance) for edge in edges]
-    times = in_processes(write_part, parts)
-    return (last - first) / max(writing for writing, _ in times)  # type: ignore[misc]
+    spent = in_processes(write_part, parts)
+    what = f"{'with' if with_covariance else 'no'} covariance, {writers} writer{'s' * (writers > 1)}"
+    table.note(f"fits written, {what}", "1/s", size, (last - first) / max(part.seconds for part in spent))
+    processor = sum(part.client + part.server for part in spent) / (last - first)
+    table.note(f"... processor time of one, {what}", "us", size, 1e6 * processor)
 
 
 def _enqueue(engine: Engine, table: Table, size: int) -> None:

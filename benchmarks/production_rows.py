@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import psutil
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
@@ -176,20 +177,33 @@ def _correlations() -> np.ndarray:
     return np.asarray(matrix / np.outer(scale, scale))
 
 
-def write_part(part: Part) -> tuple[float, float]:
-    """Write the fits of some rows, a chunk a transaction; (seconds of writing, of all).  A process's work."""
-    engine, begun, writing = engine_for(part.url, wait_for_disk=False), time.perf_counter(), 0.0
+@dataclass(frozen=True)
+class Spent:
+    """What a writer took: time of writing and processor time of its own and of its session at the server [s]."""
+
+    seconds: float
+    client: float
+    server: float
+
+
+def write_part(part: Part) -> Spent:
+    """Write the fits of some rows, a chunk a transaction.  A process's work."""
+    engine, writing, client = engine_for(part.url, wait_for_disk=False), 0.0, 0.0
     with engine.connect() as connection:
+        session = psutil.Process(connection.scalar(text("SELECT pg_backend_pid()")))
+        before = sum(session.cpu_times()[:2])
         for first in range(part.first, part.last, CHUNK):
             last = min(first + CHUNK, part.last)
             result = fits_of(first, last)
-            at = time.perf_counter()
             ids = np.arange(first, last) + 1
+            at, used = time.perf_counter(), time.process_time()
             write_fits(connection, part.run, part.model, ids, result, with_covariance=part.with_covariance)
             connection.commit()
             writing += time.perf_counter() - at
+            client += time.process_time() - used
+        server = sum(session.cpu_times()[:2]) - before
     engine.dispose()
-    return writing, time.perf_counter() - begun
+    return Spent(writing, client, server)
 
 
 def in_processes(function: object, parts: Sequence[object]) -> list[object]:

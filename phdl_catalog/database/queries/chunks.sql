@@ -1,3 +1,7 @@
+-- A chunk that has a lease is running, one that has an end is in a final state, and all others are planned or queued
+-- (the table's CHECKs).  The steps of one chunk ask so, and not for its state: there are small partial indexes on
+-- states, and where the planner believes such an index to be empty it takes it instead of the key.
+
 -- name: claim
 -- Take a chunk: attempt + 1 and a lease.  No row: it is done, somebody else has it, its run is not running, or
 -- the schema was upgraded and this worker is of the code before.
@@ -14,7 +18,8 @@ JOIN phdl.model_version AS m USING (model_version_id)
 WHERE c.fit_chunk_id = :chunk
   AND r.fit_run_id = c.fit_run_id
   AND r.state IN ('planned', 'running')
-  AND (c.state = 'queued' OR c.state = 'planned' AND c.due_at <= clock_timestamp())
+  AND c.lease_until IS NULL AND c.finished_at IS NULL
+  AND (c.state <> 'planned' OR c.due_at <= clock_timestamp())
   AND EXISTS (SELECT FROM phdl.alembic_version WHERE version_num = :revision)
 RETURNING c.fit_chunk_id, c.fit_run_id, c.attempt, c.failures, c.spectrum_ids, r.configuration,
           m.model_version_id, m.name AS model, m.uri AS model_uri, m.sha256 AS model_sha256;
@@ -23,7 +28,7 @@ RETURNING c.fit_chunk_id, c.fit_run_id, c.attempt, c.failures, c.spectrum_ids, r
 -- A heartbeat; no row: the chunk belongs to somebody else now, or to nobody.
 UPDATE phdl.fit_chunk
 SET lease_until = clock_timestamp() + make_interval(secs => :lease)
-WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND state = 'running'
+WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND lease_until IS NOT NULL
 RETURNING fit_chunk_id;
 
 -- name: close
@@ -39,7 +44,7 @@ SET state = 'done',
     write_seconds = :write_seconds,
     error_kind = NULL,
     error_text = NULL
-WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND state = 'running'
+WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND lease_until IS NOT NULL
 RETURNING fit_chunk_id;
 
 -- name: was_closed_by
@@ -56,7 +61,7 @@ SET state = 'planned',
     failures = failures + :failures,
     error_kind = :error_kind,
     error_text = :error_text
-WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND state = 'running'
+WHERE fit_chunk_id = :chunk AND attempt = :attempt AND worker = :worker AND lease_until IS NOT NULL
 RETURNING fit_chunk_id, failures;
 
 -- name: lock_running
@@ -64,7 +69,7 @@ RETURNING fit_chunk_id, failures;
 SELECT c.fit_chunk_id, c.fit_run_id, c.attempt, c.failures, c.priority, c.worker, c.spectrum_ids, r.model_version_id
 FROM phdl.fit_chunk AS c
 JOIN phdl.fit_run AS r USING (fit_run_id)
-WHERE c.fit_chunk_id = :chunk AND c.attempt = :attempt AND c.worker = :worker AND c.state = 'running'
+WHERE c.fit_chunk_id = :chunk AND c.attempt = :attempt AND c.worker = :worker AND c.lease_until IS NOT NULL
 FOR UPDATE OF c;
 
 -- name: split
@@ -92,7 +97,7 @@ SELECT obsid::text FROM phdl.spectrum WHERE spectrum_id = :spectrum_id;
 -- The process that has the chunk is known to be dead: its lease ends now.
 UPDATE phdl.fit_chunk
 SET lease_until = clock_timestamp(), error_kind = 'lost', error_text = :error_text
-WHERE fit_chunk_id = :chunk AND worker = :worker AND state = 'running'
+WHERE fit_chunk_id = :chunk AND worker = :worker AND lease_until IS NOT NULL
 RETURNING fit_chunk_id;
 
 -- name: expired

@@ -179,7 +179,7 @@ def _correlations() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a writer took: time of writing and processor time of its own and of its session at the server [s]."""
+    """What a writer took: time, and processor time of its own and of its session at the server [s]."""
 
     seconds: float
     client: float

@@ -33,7 +33,8 @@ def _add(connection: Connection, run: int, state: str, count: int) -> None:
     connection.execute(
         text(
             "INSERT INTO phdl.fit_chunk (fit_run_id, spectrum_ids, state, attempt, worker, started_at, "
-            "lease_until, finished_at, n_fitted, n_failed) SELECT :run, ARRAY[g], :state, 1, 'host:1', now(), "
+            "lease_until, finished_at, n_fitted, n_failed) "
+            "SELECT :run, ARRAY[g], :state, 1, 'host:1', now(), "
             "CASE WHEN :running THEN now() END, CASE WHEN :done THEN now() END, CASE WHEN :done THEN 1 END, "
             "CASE WHEN :done THEN 0 END FROM generate_series(1, :count) AS g"
         ),

@@ -1,4 +1,4 @@
-"""Settings, from the environment (prefix ``PHDL_``) or a ``.env`` file.
+"""Settings, from the environment (prefix ``PHDL_``), a ``.env`` file, or files of secrets.
 
 Nothing here has a side effect: no directory is made and no server is contacted by reading the settings.
 """
@@ -69,5 +69,9 @@ class Settings(BaseSettings):
 
 
 def get_settings() -> Settings:
-    """Read the settings now; cheap, and never cached, so that tests and forks see their own environment."""
-    return Settings()
+    """Read the settings now; cheap, and never cached, so that tests and forks see their own environment.
+
+    Where ``PHDL_SECRETS_DIR`` names a folder, such as ``/run/secrets`` in a container, a file
+    ``phdl_database_url`` in it is the same as the variable ``PHDL_DATABASE_URL``; the variable comes first.
+    """
+    return Settings(_secrets_dir=os.environ.get("PHDL_SECRETS_DIR"))  # type: ignore[call-arg]

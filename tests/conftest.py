@@ -20,7 +20,23 @@ from phdl_catalog.services.postgres_server import PostgresServer
 from phdl_catalog.services.redis_server import RedisServer, connect_broker
 
 _TEMPLATE = "phdl_template"
+
+#: Faults of the random schedule that runs with the other tests.
+_FEW_FAULTS = 8
 _numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("phdl-catalog")
+    group.addoption("--seed", type=int, default=1, help="seed of the random schedule of faults")
+    group.addoption("--faults", type=int, default=_FEW_FAULTS, help="number of faults of the random schedule")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A long schedule takes its time: some seconds a fault."""
+    for item in items:
+        if item.nodeid.startswith("tests/faults/test_chaos.py"):
+            item.add_marker(pytest.mark.timeout(240 + 15 * config.getoption("--faults")))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from job_fits import LABELS
 from sqlalchemy import Engine, insert, text
 
 from phdl_catalog.database.fit_runs import Enqueued, RunRequest, enqueue
-from phdl_catalog.database.model_versions import sync_model
+from phdl_catalog.database.model_versions import find_model, sync_model
 from phdl_catalog.database.models import DataRelease, Spectrum
 from phdl_catalog.database.selection import Selection
 from phdl_catalog.database.session import connect
@@ -157,6 +157,14 @@ def enqueue_all(
         request = RunRequest(
             RELEASE, row, selection or Selection(), FitOptions().as_dict(), chunk_size=chunk_size
         )
+        return enqueue(connection, request)
+
+
+def enqueue_again(engine: Engine, chunk_size: int = 4) -> Enqueued:
+    """The same request once more, after the release has grown."""
+    with engine.begin() as connection:
+        row = find_model(connection, "small")
+        request = RunRequest(RELEASE, row, Selection(), FitOptions().as_dict(), chunk_size=chunk_size)
         return enqueue(connection, request)
 
 

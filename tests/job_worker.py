@@ -38,3 +38,7 @@ class SlowFits:
 
 
 process.ModelFits = SlowFits  # type: ignore[assignment,misc]
+
+if "TEST_BEAT" in os.environ:
+    app.conf.beat_schedule["dispatch"]["schedule"] = float(os.environ["TEST_BEAT"])
+    app.conf.beat_max_loop_interval = 0.3

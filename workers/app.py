@@ -56,6 +56,8 @@ def make_app(settings: Settings | None = None, jobs: JobSettings | None = None) 
         # publishes the chunk again.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
+        # A killed process sends no late results: its parent need not wait for them before it says so.
+        worker_lost_wait=1.0,
         worker_prefetch_multiplier=1,
         # A lost broker is no reason to throw away a fit: the result goes to PostgreSQL.
         worker_cancel_long_running_tasks_on_connection_loss=False,

@@ -18,9 +18,18 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from phdl_catalog.database.chunks import requeue_expired
-from phdl_catalog.database.outbox import finish_runs, in_flight, pause_hopeless, take_due, take_overdue
+from phdl_catalog.database.migrate import check_connection
+from phdl_catalog.database.outbox import (
+    finish_runs,
+    in_flight,
+    oldest_due,
+    pause_hopeless,
+    take_due,
+    take_overdue,
+)
 from phdl_catalog.database.session import connect
 from phdl_catalog.errors import ServiceError
+from workers import metrics
 from workers.broker import BROKER_ERRORS, publish, waiting
 from workers.calibration import publish_due
 from workers.failures import describe, is_database_hiccup
@@ -86,6 +95,7 @@ class Dispatcher:
                 if not told:
                     _log.info("another dispatcher leads; standing by")
                     told = True
+                    metrics.show_flight(0, 0, None, leads=False)
             except (DBAPIError, ServiceError) as error:
                 if not is_database_hiccup(error):
                     raise
@@ -100,7 +110,15 @@ class Dispatcher:
             return self.round(connection) if _take_lead(connection) else None
 
     def round(self, connection: Connection) -> Round:
-        """Take back what is overdue, publish what is due, again what was lost, and close finished runs."""
+        """Take back what is overdue, publish what is due, again what was lost, and close finished runs.
+
+        Raises
+        ------
+        SchemaError
+            If the database was upgraded, and this code is older.
+        """
+        with connection.begin():
+            check_connection(connection)
         requeued = 0
         if time.monotonic() >= self._patient_until:
             with connection.begin():
@@ -108,7 +126,7 @@ class Dispatcher:
         with connection.begin():
             for run in pause_hopeless(connection, self.name):
                 _log.error("run %d is paused: none of its spectra could be fitted", run)
-            flight = in_flight(connection)
+            flight, oldest = in_flight(connection), oldest_due(connection)
             depth = max(_LEAST_DEPTH, _DEPTH_FACTOR * flight.running)
             due = take_due(connection, depth - flight.queued, self.name) if flight.queued < depth else []
         published = self._publish(due)
@@ -118,6 +136,8 @@ class Dispatcher:
         calibrations = publish_due(self._app, connection, self._jobs.republish)
         for run in finished:
             _log.info("run %d is done", run)
+        metrics.count_round(requeued, published, republished, len(finished))
+        metrics.show_flight(flight.queued, flight.running, oldest)
         return Round(requeued, published + calibrations, republished, len(finished))
 
     def _lead(self, connection: Connection, stop: threading.Event) -> None:

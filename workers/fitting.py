@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -27,6 +29,7 @@ from phdl_catalog.database.fits import SpectrumPixels, find_pixels, write_fits
 from phdl_catalog.errors import NotFoundError, StorageError
 from phdl_catalog.spectra.records import PixelBlock
 from phdl_catalog.spectra.store import PixelStore
+from workers import metrics
 from workers.failures import StoreUnavailableError, classify, describe, is_database_hiccup
 from workers.heartbeat import Heartbeat
 from workers.job_settings import JobSettings
@@ -97,21 +100,27 @@ def run_chunk(chunk: int, bench: Bench) -> ChunkOutcome:
     ))  # fmt: skip
     if claim is None:
         _log.debug("chunk %d is not to be had", chunk)
+        metrics.count_message("not_claimed")
         return ChunkOutcome.NOT_CLAIMED
-    about = {"run": claim.run, "chunk": claim.chunk, "attempt": claim.attempt}
+    about: dict[str, object] = {"run": claim.run, "chunk": claim.chunk, "attempt": claim.attempt}
     try:
         with Heartbeat(bench.engine, claim, bench.jobs) as heartbeat:
-            n_fitted, timings = _fit_and_write(claim, bench, heartbeat)
+            n_fitted, timings = _fit_and_write(claim, bench, heartbeat, about)
     except LostChunkError as error:
         _log.warning("%s", error, extra={"job": about})
+        metrics.count_message("lost")
         return ChunkOutcome.LOST
     except ShutdownRequested:
         _in_transaction(bench, lambda connection: hand_back(connection, claim, bench.worker, "shutdown"))
         _log.info("handed back", extra={"job": about})
+        metrics.count_message("handed_back")
         raise
     except Exception as error:  # noqa: BLE001 - whatever a fit raises decides the fate of its chunk
-        _fail(claim, bench, error)
+        _fail(claim, bench, error, about)
+        metrics.count_message("failed")
         return ChunkOutcome.FAILED
+    metrics.count_message("done")
+    metrics.count_done(n_fitted, len(claim.spectrum_ids) - n_fitted, timings.read, timings.fit, timings.write)
     _log.info(
         "done: %d of %d spectra have labels, %.1f/s (read %.2f s, fit %.2f s, write %.2f s)",
         n_fitted,
@@ -125,9 +134,12 @@ def run_chunk(chunk: int, bench: Bench) -> ChunkOutcome:
     return ChunkOutcome.DONE
 
 
-def _fit_and_write(claim: Claim, bench: Bench, heartbeat: Heartbeat) -> tuple[int, ChunkTimings]:
+def _fit_and_write(
+    claim: Claim, bench: Bench, heartbeat: Heartbeat, about: dict[str, object]
+) -> tuple[int, ChunkTimings]:
     begin = time.perf_counter()
     pixels = _in_transaction(bench, lambda connection: find_pixels(connection, list(claim.spectrum_ids)))
+    about["obsid"] = _span(pixels.obsids)
     block = _read(pixels, bench.store)
     after_read = time.perf_counter()
     result = bench.fit(claim, block)
@@ -149,6 +161,13 @@ def _fit_and_write(claim: Claim, bench: Bench, heartbeat: Heartbeat) -> tuple[in
         return n_fitted, timings
 
     return _in_transaction(bench, write)
+
+
+def _span(obsids: NDArray[np.int64]) -> str:
+    """Which observations, for the logs: the one, or the first and the last of so many."""
+    if len(obsids) == 1:
+        return str(obsids[0])
+    return f"{obsids.min()}..{obsids.max()} ({len(obsids)})"
 
 
 def _read(pixels: SpectrumPixels, store: PixelStore) -> PixelBlock:
@@ -177,10 +196,11 @@ def _read(pixels: SpectrumPixels, store: PixelStore) -> PixelBlock:
     return block
 
 
-def _fail(claim: Claim, bench: Bench, error: Exception) -> None:
+def _fail(claim: Claim, bench: Bench, error: Exception, about: dict[str, object]) -> None:
     kind = classify(error)
     text = without_secrets(describe(error))
-    about = {"run": claim.run, "chunk": claim.chunk, "attempt": claim.attempt, "kind": kind.value}
+    about["kind"] = kind.value
+    metrics.count_error(kind.value)
     _log.error("failed: %s", text, extra={"job": about}, exc_info=kind is ErrorKind.POISON)
     outcome = _in_transaction(
         bench, lambda connection: fail_chunk(connection, claim, kind, text, bench.worker)

@@ -32,6 +32,12 @@ class JobSettings(BaseSettings):
     grace: float = Field(
         default=20.0, ge=0, description="On a stop, time to finish a chunk before it is handed back."
     )
+    stuck: float = Field(
+        default=120.0,
+        gt=0,
+        description="Jobs wait in the broker and this machine's processes do nothing for so long: its "
+        "worker is started again.",
+    )
     patience: float = Field(
         default=600.0, gt=0, description="How long a worker tries to write labels while the database is away."
     )

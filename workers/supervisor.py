@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,26 +20,24 @@ from types import FrameType
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from phdl_catalog.database import migrate
 from phdl_catalog.database.calibration_requests import any_request_unfinished
+from phdl_catalog.database.events import record_event
 from phdl_catalog.database.outbox import anything_unfinished
-from phdl_catalog.errors import ServiceError
+from phdl_catalog.errors import SchemaError, ServiceError
 from phdl_catalog.settings import get_settings
-from workers import models, process
+from workers import metrics, models, process
 from workers.app import CALIBRATION_QUEUE, CONTROL_QUEUE, QUEUES, SUPERVISED, make_app
 from workers.broker import BROKER_ERRORS, waiting
+from workers.child import Child
 from workers.failures import describe, is_database_hiccup
 from workers.job_settings import JobSettings
+from workers.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
-#: A process that ended is started again after so long [s]: doubled each time, up to the last.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-
 #: In a container everybody is root; messages are JSON, so it is no danger here.
 _QUIET_WARNINGS = "ignore:You're running the worker with superuser privileges"
-
-#: A process that ran for so long is healthy, and its next end is the first one [s].
-_HEALTHY = 60.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,8 @@ class WorkerOptions:
         Threads of each process; one by default.
     log_level : str
         Least level of the logs.
+    metrics : MetricsAddress, optional
+        Where to show metrics for Prometheus; nowhere by default.
     """
 
     concurrency: int | None = None
@@ -69,6 +68,7 @@ class WorkerOptions:
     until_idle: bool = False
     threads: int = 1
     log_level: str = "INFO"
+    metrics: metrics.MetricsAddress | None = None
 
     @property
     def processes(self) -> int:
@@ -76,59 +76,6 @@ class WorkerOptions:
         if self.concurrency is not None:
             return self.concurrency
         return max(1, get_settings().threads // self.threads) if self.device == "cpu" else 1
-
-
-class _Child:
-    """A process that is started again when it ends by itself."""
-
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        self.name, self._command, self._environment = name, command, environment
-        self._popen: subprocess.Popen[bytes] | None = None
-        self._started = self._next_start = 0.0
-        self._pause = _FIRST_PAUSE
-
-    def keep_running(self) -> None:
-        """Start it, if it does not run and is due."""
-        now = time.monotonic()
-        if self._popen is not None and self._popen.poll() is not None:
-            self._pause = (
-                _FIRST_PAUSE if now - self._started > _HEALTHY else min(_LONGEST_PAUSE, self._pause * 2)
-            )
-            self._next_start = now + self._pause
-            _log.error(
-                "the %s ended with status %s; it is started again in %.0f s",
-                self.name,
-                self._popen.returncode,
-                self._pause,
-            )
-            self._popen = None
-        if self._popen is None and now >= self._next_start:
-            # A session of its own: Ctrl-C in the terminal reaches this process only, which stops the others.
-            self._popen = subprocess.Popen(
-                self._command, env=self._environment, start_new_session=True, stdin=subprocess.DEVNULL
-            )
-            self._started = now
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it runs."""
-        if self._popen is not None and self._popen.poll() is None:
-            self._popen.send_signal(number)
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for its end; False if it still runs."""
-        if self._popen is None:
-            return True
-        try:
-            self._popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def kill(self) -> None:
-        """Kill it and all it started."""
-        if self._popen is not None and self._popen.poll() is None:
-            os.killpg(self._popen.pid, signal.SIGKILL)
-            self._popen.wait()
 
 
 class Supervisor:
@@ -148,9 +95,8 @@ class Supervisor:
         self._options, self._engine = options, engine
         self._jobs = jobs or JobSettings()
         self._app = make_app(jobs=self._jobs)
+        self._watchdog = Watchdog(self._app, engine, self._jobs.stuck, options.device)
         self._stops = 0
-        self._worker = _Child("worker", self._worker_command(), self._environment())
-        self._dispatcher = _Child("dispatcher", _dispatcher_command(options), self._environment())
 
     def run(self, watch: Callable[[], None] = lambda: None) -> None:
         """Run until a signal comes, or, if asked for, until nothing is left to do.
@@ -159,19 +105,53 @@ class Supervisor:
         ----------
         watch : callable
             Called about once a second.
+
+        Raises
+        ------
+        SchemaError
+            If the database was upgraded by newer code meanwhile; all processes have ended then.
         """
-        with self._signals():
+        with self._signals(), metrics.shown(self._options.metrics) as environment:
+            self._worker = Child("worker", self._worker_command(), self._environment() | environment)
+            self._dispatcher = Child(
+                "dispatcher", _dispatcher_command(self._options), self._environment() | environment
+            )
             if self._options.until_idle and self._idle():
                 return
             while not self._stops:
-                self._worker.keep_running()
+                ended = self._worker.keep_running()
                 if self._options.dispatcher:
-                    self._dispatcher.keep_running()
+                    ended |= self._dispatcher.keep_running()
+                if ended:
+                    self._check_schema()
                 self._sleep(1.0)
+                if self._watchdog.is_stuck(self._worker.pid):
+                    self._restart_worker()
                 watch()
                 if self._options.until_idle and self._idle():
                     break
             self._stop()
+
+    def _check_schema(self) -> None:
+        """Why a process ended may be that the database was upgraded: then all of them end."""
+        try:
+            migrate.check(self._engine)
+        except SchemaError:
+            self._stop()
+            raise
+        except (DBAPIError, ServiceError) as error:
+            if not is_database_hiccup(error):
+                raise
+
+    def _restart_worker(self) -> None:
+        why = f"jobs wait in the broker and it did nothing for {self._jobs.stuck:.0f} s"
+        _log.error("the worker is stuck: %s; it is started again", why)
+        self._worker.kill()
+        try:
+            with self._engine.begin() as connection:
+                record_event(connection, f"worker:{socket.gethostname()}", "restarted", {"why": why})
+        except (DBAPIError, ServiceError) as error:
+            _log.warning("cannot record it: %s", describe(error))
 
     def _idle(self) -> bool:
         """Whether nothing is left: no run is open, and no other task waits in the broker."""

@@ -42,7 +42,7 @@ _commands = typer.Typer(help="Fit spectra.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (plan, enqueue, status, cancel, pause, resume, retry):
+    for command in (plan, enqueue, status, priority, cancel, pause, resume, retry):
         _commands.command(command.__name__)(command)
     fit_file.register(_commands)
     app.add_typer(_commands, name="fit")
@@ -89,7 +89,9 @@ def enqueue(
     obsid_file: _ObsidFile = None,
     cone: _Cone = None,
     where: _Where = None,
-    priority: Annotated[int, typer.Option("--priority", help="Jobs of a higher priority go first.")] = 0,
+    priority: Annotated[
+        int | None, typer.Option("--priority", help="Jobs of a higher priority go first; default 0.")
+    ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Calibrate the model by itself once the run is done.")
     ] = False,
@@ -154,6 +156,19 @@ def status(
         print_json(found.as_dict())
     elif not watch:
         show_status(found)
+
+
+def priority(
+    run: _Run,
+    value: Annotated[int, typer.Argument(metavar="PRIORITY", help="From -1000 to 1000; 0 is ordinary.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Let a run go before others, or after: jobs of a higher priority are begun first."""
+    from functools import partial
+
+    from phdl_catalog.database.fit_runs import change_priority
+
+    _change(f"priority {value}", run, partial(change_priority, priority=value), as_json)
 
 
 def cancel(run: _Run, as_json: JsonOption = False) -> None:

@@ -139,8 +139,11 @@ def _tables(found: Look) -> Group:
         tables.append(
             _table(
                 "workers",
-                ("worker", "jobs now", "spectra/s"),
-                [(worker.worker, worker.running, _number(worker.rate)) for worker in found.workers],
+                ("worker", "device", "jobs now", "spectra/s"),
+                [
+                    (worker.worker, worker.device, worker.running, _number(worker.rate))
+                    for worker in found.workers
+                ],
             )
         )
     if found.errors:

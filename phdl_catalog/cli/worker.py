@@ -12,6 +12,16 @@ _LogLevel = Annotated[
     str, typer.Option("--log-level", help="Least level of the logs on stderr: DEBUG, INFO, WARNING, ERROR.")
 ]
 
+_MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port", min=1, max=65535, help="Show metrics for Prometheus on this port; default: nowhere."
+    ),
+]
+_MetricsHost = Annotated[
+    str, typer.Option("--metrics-host", help="Address that the port of the metrics listens on.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -43,6 +53,8 @@ def worker(
             "--log-level", help="Least level of logs on stderr; default INFO, WARNING if --until-idle."
         ),
     ] = None,
+    metrics_port: _MetricsPort = None,
+    metrics_host: _MetricsHost = "127.0.0.1",
     as_json: JsonOption = False,
 ) -> None:
     """Fit what is enqueued, on this machine; Ctrl-C finishes the chunk or hands it back."""
@@ -53,6 +65,7 @@ def worker(
     from workers import logs
     from workers.app import make_app
     from workers.broker import check_broker
+    from workers.metrics import MetricsAddress
     from workers.supervisor import Supervisor, WorkerOptions
 
     engine = connect(pooled=False)
@@ -60,7 +73,8 @@ def worker(
     check_broker(make_app())
     level = (log_level or ("WARNING" if until_idle else "INFO")).upper()
     logs.configure(level)
-    options = WorkerOptions(concurrency, device, with_dispatcher, until_idle, threads, level)
+    address = MetricsAddress(metrics_port, metrics_host) if metrics_port else None
+    options = WorkerOptions(concurrency, device, with_dispatcher, until_idle, threads, level, address)
     supervisor = Supervisor(options, engine)
     if until_idle:
         with progress_bar() as bar:
@@ -73,11 +87,16 @@ def worker(
             print_json({"runs": [status.as_dict() for status in run_status(connection)]})
 
 
-def dispatcher(log_level: _LogLevel = "INFO") -> None:
+def dispatcher(
+    log_level: _LogLevel = "INFO",
+    metrics_port: _MetricsPort = None,
+    metrics_host: _MetricsHost = "127.0.0.1",
+) -> None:
     """Publish the chunks that are due, alone: for installations of many machines."""
     from phdl_catalog.database import migrate
     from phdl_catalog.database.session import connect
     from workers.dispatch_forever import dispatch_forever
+    from workers.metrics import MetricsAddress
 
     migrate.check(connect(pooled=False))
-    dispatch_forever(log_level.upper())
+    dispatch_forever(log_level.upper(), MetricsAddress(metrics_port, metrics_host) if metrics_port else None)

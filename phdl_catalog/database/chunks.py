@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from phdl_catalog.database.events import record_event
 from phdl_catalog.database.fits import write_failure
+from phdl_catalog.database.migrate import check_connection, expected_revision
 from phdl_catalog.database.queries import statement
 from phdl_catalog.errors import PhdlError
 
@@ -57,6 +58,8 @@ class Claim:
     ----------
     chunk, run, attempt : int
         Chunk, its run, and which attempt this is.
+    worker : str
+        Who has it.
     failures : int
         Earlier failures of its own.
     spectrum_ids : tuple of int
@@ -72,6 +75,7 @@ class Claim:
     chunk: int
     run: int
     attempt: int
+    worker: str
     failures: int
     spectrum_ids: tuple[int, ...]
     model_version_id: int
@@ -79,6 +83,15 @@ class Claim:
     model_uri: str
     model_sha256: str
     configuration: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Held:
+    """An attempt at a chunk, as one knows of it who is not its worker."""
+
+    chunk: int
+    attempt: int
+    worker: str
 
 
 @dataclass(frozen=True)
@@ -104,16 +117,22 @@ def claim_chunk(connection: Connection, chunk: int, worker: str, lease: float) -
 
     Not to be had is ordinary: the message came twice, the run was paused or cancelled, another worker was
     quicker.
+
+    Raises
+    ------
+    SchemaError
+        If the database was upgraded, and this code is older: it may not touch what it does not know.
     """
-    row = connection.execute(
-        statement("chunks", "claim"), {"chunk": chunk, "worker": worker, "lease": lease}
-    ).one_or_none()
+    wanted = {"chunk": chunk, "worker": worker, "lease": lease, "revision": expected_revision()}
+    row = connection.execute(statement("chunks", "claim"), wanted).one_or_none()
     if row is None:
+        check_connection(connection)
         return None
     return Claim(
         chunk=row.fit_chunk_id,
         run=row.fit_run_id,
         attempt=row.attempt,
+        worker=worker,
         failures=row.failures,
         spectrum_ids=tuple(row.spectrum_ids),
         model_version_id=row.model_version_id,
@@ -170,7 +189,7 @@ def hand_back(connection: Connection, claim: Claim, worker: str, why: str) -> bo
 
 
 def fail_chunk(
-    connection: Connection, claim_or_chunk: Claim | tuple[int, int], kind: ErrorKind, error: str, worker: str
+    connection: Connection, claim: Claim | Held, kind: ErrorKind, error: str, actor: str
 ) -> Outcome:
     """Record that an attempt failed, and decide what becomes of the chunk.
 
@@ -178,14 +197,14 @@ def fail_chunk(
     ----------
     connection : Connection
         All of it is one transaction, the caller's.
-    claim_or_chunk : Claim or (int, int)
-        The claim; or number of the chunk and of the attempt.
+    claim : Claim or Held
+        The attempt.
     kind : ErrorKind
         Transient and permanent errors are tried again later; the others, the second time, split the chunk or
         quarantine its only spectrum, with a row in ``fit`` that has no labels.
     error : str
         What happened, for a person.
-    worker : str
+    actor : str
         Who reports it.
 
     Returns
@@ -193,12 +212,7 @@ def fail_chunk(
     Outcome
         LOST if the attempt no longer owned the chunk: nothing was changed.
     """
-    chunk, attempt = (
-        (claim_or_chunk.chunk, claim_or_chunk.attempt)
-        if isinstance(claim_or_chunk, Claim)
-        else claim_or_chunk
-    )
-    mine = {"chunk": chunk, "attempt": attempt}
+    chunk, attempt, mine = claim.chunk, claim.attempt, _mine(claim)
     held = connection.execute(statement("chunks", "lock_running"), mine).one_or_none()
     if held is None:
         return Outcome.LOST
@@ -223,8 +237,11 @@ def fail_chunk(
         )
         write_failure(connection, held.fit_run_id, held.model_version_id, held.spectrum_ids[0])
         detail["spectrum_id"] = str(held.spectrum_ids[0])
+        detail["obsid"] = connection.scalar(
+            statement("chunks", "obsid"), {"spectrum_id": held.spectrum_ids[0]}
+        )
         outcome, action = Outcome.QUARANTINED, "quarantined"
-    record_event(connection, f"fit_chunk:{chunk}", action, detail, actor=worker)
+    record_event(connection, f"fit_chunk:{chunk}", action, detail, actor=actor)
     return outcome
 
 
@@ -250,7 +267,8 @@ def requeue_expired(connection: Connection, actor: str, limit: int = 100) -> int
             f"worker {row.worker} stopped answering; its lease ran out at "
             f"{row.lease_until:%Y-%m-%d %H:%M:%S} UTC"
         )
-        fail_chunk(connection, (row.fit_chunk_id, row.attempt), ErrorKind.LOST, why, actor)
+        held = Held(row.fit_chunk_id, row.attempt, row.worker)
+        fail_chunk(connection, held, ErrorKind.LOST, why, actor)
     return len(expired)
 
 
@@ -293,5 +311,6 @@ def _chunk_event(
     record_event(connection, f"fit_chunk:{claim.chunk}", action, told, actor=worker)
 
 
-def _mine(claim: Claim) -> dict[str, int]:
-    return {"chunk": claim.chunk, "attempt": claim.attempt}
+def _mine(claim: Claim | Held) -> dict[str, Any]:
+    """What a step names: attempt and worker, since a crash of the server may undo a claim and its number."""
+    return {"chunk": claim.chunk, "attempt": claim.attempt, "worker": claim.worker}

@@ -16,7 +16,7 @@ from phdl_catalog.errors import InputError
 _HALF = np.dtype("<f2")
 
 #: The largest half below one: labels that are not the same never become exactly degenerate.
-_LARGEST = np.nextafter(_HALF.type(1.0), _HALF.type(0.0)).astype(np.float64)
+_LARGEST = np.nextafter(_HALF.type(1.0), _HALF.type(0.0)).astype(np.float32)
 
 
 def packed_size(n_labels: int) -> int:
@@ -50,11 +50,14 @@ def pack_correlations(covariance: ArrayLike, errors: ArrayLike) -> NDArray[np.ui
         raise InputError(
             f"covariance must have shape (N, L, L) and errors (N, L), not {matrices.shape} and {sigma.shape}"
         )
-    row, column = np.triu_indices(sigma.shape[1], k=1)
+    n, size = sigma.shape
+    row, column = np.triu_indices(size, k=1)
+    upper = matrices.reshape(n, size * size).take(row * size + column, axis=1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        correlation = matrices[:, row, column] / (sigma[:, row] * sigma[:, column])
+        correlation = (upper / (sigma.take(row, axis=1) * sigma.take(column, axis=1))).astype(np.float32)
     correlation[~np.isfinite(correlation)] = np.nan
-    packed = np.ascontiguousarray(np.clip(correlation, -_LARGEST, _LARGEST), dtype=_HALF)
+    np.clip(correlation, -_LARGEST, _LARGEST, out=correlation)
+    packed = correlation.astype(_HALF)
     return packed.view(np.uint8).reshape(sigma.shape[0], packed_size(sigma.shape[1]))
 
 

@@ -67,7 +67,7 @@ def request_run(
     model: str,
     selection: Selection,
     chunk_size: int = CHUNK_SIZE,
-    priority: int = 0,
+    priority: int | None = None,
 ) -> RunRequest:
     """A request with the fit's standard options; the model is registered if it is not yet.
 

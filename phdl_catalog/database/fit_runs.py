@@ -48,8 +48,8 @@ class RunRequest:
         Options of the fit (`phdl_catalog.fitting.FitOptions.as_dict`).
     chunk_size : int
         Spectra in a chunk.
-    priority : int
-        Chunks of a higher priority go first.
+    priority : int, optional
+        Chunks of a higher priority go first; None is 0 for a new run, and what it is for one that exists.
     """
 
     release: str
@@ -57,13 +57,13 @@ class RunRequest:
     selection: Selection
     configuration: dict[str, Any]
     chunk_size: int = CHUNK_SIZE
-    priority: int = 0
+    priority: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunk_size <= _LARGEST_CHUNK:
             raise InputError(f"a chunk has 1 to {_LARGEST_CHUNK} spectra, not {self.chunk_size}")
-        if not -1000 <= self.priority <= 1000:
-            raise InputError(f"a priority lies between -1000 and 1000, not {self.priority}")
+        if self.priority is not None:
+            _check_priority(self.priority)
 
     @property
     def configuration_hash(self) -> str:
@@ -155,13 +155,16 @@ def enqueue(connection: Connection, request: RunRequest) -> Enqueued:
                 **identity,
                 "configuration": json.dumps(request.configuration, allow_nan=False),
                 "code_version": __version__,
-                "priority": request.priority,
+                "priority": request.priority or 0,
             },
         ).scalar_one()
-        state = RunState.PLANNED
+        state, priority = RunState.PLANNED, request.priority or 0
     else:
-        run, state = found.fit_run_id, RunState(found.state)
-    chunks = _add_chunks(connection, request, release_id, run) if missing else 0
+        run, state, priority = found.fit_run_id, RunState(found.state), found.priority
+        if request.priority is not None and request.priority != priority:
+            priority = request.priority
+            change_priority(connection, run, priority)
+    chunks = _add_chunks(connection, request, release_id, run, priority) if missing else 0
     if missing and state is RunState.DONE:
         connection.execute(statement("fit_runs", "reopen"), {"run": run})
         state = RunState.RUNNING
@@ -229,6 +232,30 @@ def resume_run(connection: Connection, run: int) -> None:
     record_event(connection, f"fit_run:{run}", "resumed")
 
 
+def change_priority(connection: Connection, run: int, priority: int) -> int:
+    """Let a run go before others, or after: jobs of a higher priority are begun first.
+
+    Returns
+    -------
+    int
+        Number of its spectra that are still to be fitted.
+
+    Raises
+    ------
+    NotFoundError, StateError
+        If there is no such run, or it was cancelled.
+    InputError
+        If the priority is out of range.
+    """
+    _check_priority(priority)
+    if _lock_run(connection, run) is RunState.CANCELLED:
+        raise StateError(f"run {run} was cancelled; enqueue the release again")
+    wanted = {"run": run, "priority": priority}
+    if connection.execute(statement("fit_runs", "set_priority"), wanted).one_or_none() is not None:
+        record_event(connection, f"fit_run:{run}", "priority", {"priority": priority})
+    return sum(connection.scalars(statement("fit_runs", "set_chunk_priority"), wanted))
+
+
 def retry_run(connection: Connection, run: int, *, failed: bool = False) -> int:
     """Try again what was given up: quarantined spectra, chunks waiting after an error.
 
@@ -260,6 +287,11 @@ def retry_run(connection: Connection, run: int, *, failed: bool = False) -> int:
         set_run_state(connection, run, RunState.RUNNING)
         record_event(connection, f"fit_run:{run}", "retried", {"spectra": spectra, "failed_too": failed})
     return spectra
+
+
+def _check_priority(priority: int) -> None:
+    if not -1000 <= priority <= 1000:
+        raise InputError(f"a priority lies between -1000 and 1000, not {priority}")
 
 
 def _release_id(connection: Connection, release: str) -> int:
@@ -303,14 +335,14 @@ def _count_missing(connection: Connection, request: RunRequest, release_id: int)
     return selected, missing
 
 
-def _add_chunks(connection: Connection, request: RunRequest, release_id: int, run: int) -> int:
+def _add_chunks(connection: Connection, request: RunRequest, release_id: int, run: int, priority: int) -> int:
     """Neighbours in the pixel store share a chunk, so that its pixels are one read."""
     place = func.row_number().over(order_by=(Spectrum.shard, Spectrum.shard_row, Spectrum.spectrum_id))
     number = func.div(place - 1, request.chunk_size).label("number")
     chosen = select(Spectrum.spectrum_id, number).where(_missing(request, release_id)).subquery()
     ordered = aggregate_order_by(chosen.c.spectrum_id, chosen.c.spectrum_id.asc())
     grouped = (
-        select(literal(run), literal(request.priority), func.array_agg(ordered))
+        select(literal(run), literal(priority), func.array_agg(ordered))
         .group_by(chosen.c.number)
         .order_by(chosen.c.number)
     )

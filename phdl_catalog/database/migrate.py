@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,34 @@ def upgrade(engine: Engine) -> bool:
     return not before.matches
 
 
+@cache
+def expected_revision() -> str:
+    """The revision this version of the code expects.
+
+    Raises
+    ------
+    SchemaError
+        If the installation has no migrations, or more than one head.
+    """
+    expected = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    if expected is None:
+        raise SchemaError("the migrations have no single head; install phdl-catalog again")
+    return expected
+
+
+def check_connection(connection: Connection) -> None:
+    """Raise unless the schema behind a connection is the one the code expects; cheap enough for every round.
+
+    Raises
+    ------
+    SchemaError
+        As `check`.
+    """
+    found = connection.scalar(text("SELECT version_num FROM phdl.alembic_version"))
+    if found != expected_revision():
+        _check_status(_status(connection))
+
+
 def schema_status(engine: Engine) -> SchemaStatus:
     """Revision of a database, and the one that is expected."""
     with engine.connect() as connection:
@@ -135,13 +164,7 @@ def check(engine: Engine, *, deep: bool = False) -> None:
     """
     with engine.connect() as connection:
         found = _status(connection)
-        if found.ahead:
-            raise SchemaError(_behind_code(found))
-        if not found.matches:
-            raise SchemaError(
-                f"the database schema is at revision {found.current or 'none (empty)'}, "
-                f"this version of the code expects {found.expected}: run `phdl db upgrade`"
-            )
+        _check_status(found)
         if deep and (differences := compare(connection)):
             raise SchemaError(
                 f"the schema differs from the models in {len(differences)} places, "
@@ -175,11 +198,19 @@ def compare(connection: Connection) -> list[str]:
     return [str(difference) for difference in compare_metadata(context, Base.metadata)]
 
 
+def _check_status(found: SchemaStatus) -> None:
+    if found.ahead:
+        raise SchemaError(_behind_code(found))
+    if not found.matches:
+        raise SchemaError(
+            f"the database schema is at revision {found.current or 'none (empty)'}, "
+            f"this version of the code expects {found.expected}: run `phdl db upgrade`"
+        )
+
+
 def _status(connection: Connection) -> SchemaStatus:
     script = ScriptDirectory.from_config(alembic_config())
-    expected = script.get_current_head()
-    if expected is None:
-        raise SchemaError("the migrations have no single head; install phdl-catalog again")
+    expected = expected_revision()
     context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
     current = context.get_current_revision()
     known = {revision.revision for revision in script.walk_revisions()}

@@ -30,6 +30,12 @@ def in_flight(connection: Connection) -> InFlight:
     return InFlight(row.queued, row.running)
 
 
+def oldest_due(connection: Connection) -> float | None:
+    """How long the most urgent chunk that could run has waited [s]; None if none does."""
+    seconds = connection.scalar(statement("chunks", "oldest_due"))
+    return None if seconds is None else float(seconds)
+
+
 def take_due(connection: Connection, limit: int, actor: str) -> list[int]:
     """Mark chunks that are due as published, the most urgent first, and return their numbers.
 

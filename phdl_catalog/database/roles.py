@@ -24,7 +24,9 @@ READER_HABITS = {
     "idle_in_transaction_session_timeout": READER_TIMEOUT,
     "search_path": "catalog, phdl, public",
 }
-WORKER_HABITS = {"idle_in_transaction_session_timeout": "5min"}
+
+#: A statement of a worker writes or reads one chunk: far less than this even where it waits for another.
+WORKER_HABITS = {"statement_timeout": "10min", "idle_in_transaction_session_timeout": "5min"}
 
 
 def creation_statements() -> list[str]:
@@ -40,7 +42,7 @@ def creation_statements() -> list[str]:
 
 
 def create_roles(connection: Connection) -> None:
-    """Make the roles that do not exist.
+    """Make the roles that do not exist, and give those that do the habits they lack; one that is set stays.
 
     Roles belong to the whole server, so a second database on it finds them made.  They have no password: over
     the embedded server's socket none is needed, elsewhere the administrator sets one or maps them.
@@ -50,8 +52,9 @@ def create_roles(connection: Connection) -> None:
     SchemaError
         With the statements an administrator has to run, if this user may not make roles.
     """
-    known = set(connection.scalars(text("SELECT rolname FROM pg_roles")))
-    missing = [line for line in creation_statements() if line.split()[2] not in known]
+    rows = connection.execute(text("SELECT rolname, coalesce(rolconfig, '{}') FROM pg_roles"))
+    known = {name: {setting.split("=")[0] for setting in settings} for name, settings in rows}
+    missing = [line for line in creation_statements() if not _has(known, line)]
     try:
         for statement in missing:
             connection.execute(text(statement))
@@ -61,6 +64,12 @@ def create_roles(connection: Connection) -> None:
             f"the roles {WORKER} and {READER} cannot be made by this user "
             f"({str(error.orig).splitlines()[0]}); ask the administrator to run: {listed}"
         ) from error
+
+
+def _has(known: dict[str, set[str]], statement: str) -> bool:
+    """Whether a statement of `creation_statements` would bring nothing new."""
+    verb, _, role, *rest = statement.split()
+    return role in known and (verb == "CREATE" or rest[1] in known[role])
 
 
 def grant(connection: Connection, statements: str) -> None:

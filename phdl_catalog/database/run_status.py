@@ -79,9 +79,10 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker process that has a chunk, or finished one a moment ago."""
+    """A worker process that has a chunk, or finished one a moment ago; its device is part of its name."""
 
     worker: str
+    device: str
     running: int
     rate: float | None
 
@@ -118,9 +119,24 @@ def worker_status(connection: Connection, run: int | None = None) -> list[Worker
     rows = connection.execute(statement("run_status", "workers"), {"run": run, "window": RATE_WINDOW})
     now = datetime.now(UTC)
     return [
-        WorkerStatus(row.worker, row.running, _per_second(row.recent_spectra, row.recent_start, now))
+        WorkerStatus(
+            row.worker,
+            _device(row.worker),
+            row.running,
+            _per_second(row.recent_spectra, row.recent_start, now),
+        )
         for row in rows
     ]
+
+
+def running_of(connection: Connection, workers: list[str]) -> int:
+    """Number of chunks that some worker processes have now."""
+    return int(connection.scalar(statement("run_status", "running_of"), {"workers": workers}) or 0)
+
+
+def _device(worker: str) -> str:
+    """``host:pid`` works on a processor, ``host:pid:cuda:1`` on a GPU."""
+    return ":".join(worker.split(":")[2:]) or "cpu"
 
 
 def error_status(connection: Connection, run: int | None = None) -> list[ErrorStatus]:

@@ -41,7 +41,7 @@ def database_url(settings: Settings | None = None) -> URL:
     return _psycopg(socket_url(settings.socket_dir))
 
 
-def connect(settings: Settings | None = None, *, pooled: bool = True) -> Engine:
+def connect(settings: Settings | None = None, *, pooled: bool = True, wait_for_disk: bool = True) -> Engine:
     """An engine for the database of the settings; no connection is made yet.
 
     Parameters
@@ -51,6 +51,10 @@ def connect(settings: Settings | None = None, *, pooled: bool = True) -> Engine:
     pooled : bool
         Keep connections for re-use.  An engine must not cross a fork: call ``dispose(close=False)`` in
         the child, or make the engine there.
+    wait_for_disk : bool
+        False for work that is done again if it is lost: a commit then returns before it is on disk.  A crash
+        of the server may undo the last half second of such commits, never one without those after it, and
+        any later commit that waits makes all before it safe.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def connect(settings: Settings | None = None, *, pooled: bool = True) -> Engine:
         tables are always written with theirs.
     """
     options = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
-    return _engine(database_url(settings), search_path="public", **options)
+    return _engine(database_url(settings), search_path="public", wait_for_disk=wait_for_disk, **options)
 
 
 def connect_reader(settings: Settings | None = None) -> Engine:
@@ -94,8 +98,12 @@ def _psycopg(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
-def _engine(url: URL, *, search_path: str | None = None, **options: Any) -> Engine:
+def _engine(
+    url: URL, *, search_path: str | None = None, wait_for_disk: bool = True, **options: Any
+) -> Engine:
     habits = "-c TimeZone=UTC" + (f" -c search_path={search_path}" if search_path else "")
+    if not wait_for_disk:
+        habits += " -c synchronous_commit=off"
     engine = create_engine(
         url,
         connect_args={"application_name": "phdl", "connect_timeout": 10, "options": habits},

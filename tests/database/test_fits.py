@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -137,7 +139,7 @@ def test_writing_again_replaces_and_does_not_double(database: Engine) -> None:
     better = replace(result, labels=result.labels + 100)
     with database.begin() as connection:
         write_fits(connection, 1, 1, np.array(keys[::-1]), better)
-        write_fits(connection, 1, 1, np.array(keys[:1]), better_first(better))
+        write_fits(connection, 1, 1, np.array(keys[:1]), rows_of(better, slice(0, 1)))
         write_failure(connection, 1, 1, keys[2])
         rows = connection.execute(
             text("SELECT label_values[1], flags FROM phdl.fit ORDER BY spectrum_id")
@@ -145,17 +147,56 @@ def test_writing_again_replaces_and_does_not_double(database: Engine) -> None:
     assert [tuple(row) for row in rows] == [(100.0, 0), (101.0, 32), (None, FitFlag.QUARANTINED)]
 
 
-def better_first(result: FitResult) -> FitResult:
-    first = FitResult.empty(result.label_names, 1)
+def test_two_writers_of_new_rows_at_once_leave_each_row_once(database: Engine) -> None:
+    keys = np.array(written(database, made(40)))
+    with database.begin() as connection:
+        connection.execute(text("TRUNCATE phdl.fit"))
+    first, second = database.connect(), database.connect()
+    with first, second:
+        write_fits(first, 1, 1, keys[20:], rows_of(made(40), slice(20, 40)))
+        waiting = ThreadPoolExecutor(1).submit(write_fits, second, 1, 1, keys, made(40))
+        wait_for_a_lock(database)
+        first.commit()
+        assert waiting.result(timeout=30) == 40
+        second.commit()
+    with database.connect() as connection:
+        found = connection.execute(text("SELECT count(*), count(DISTINCT spectrum_id) FROM phdl.fit")).one()
+    assert tuple(found) == (40, 40)
+
+
+def wait_for_a_lock(engine: Engine) -> None:
+    blocked = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    end = time.monotonic() + 10
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.scalar(blocked):
+            assert time.monotonic() < end, "the second writer does not wait for the first"
+            time.sleep(0.01)
+
+
+def rows_of(result: FitResult, part: slice) -> FitResult:
+    size = len(range(*part.indices(len(result))))
+    some = FitResult.empty(result.label_names, size)
     for name, value in vars(result).items():
         if isinstance(value, np.ndarray):
-            getattr(first, name)[:] = value[:1]
-    return first
+            getattr(some, name)[:] = value[part]
+    return some
+
+
+def test_new_fits_are_copied_straight_into_their_table_and_only_refits_are_merged(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged: list[int] = []
+    monkeypatch.setattr(fits, "_merge", lambda connection, stream: merged.append(len(stream)))
+    keys = written(database, made(6))
+    assert merged == []
+    with database.begin() as connection:
+        write_fits(connection, 1, 1, np.array(keys[2:3]), rows_of(made(6), slice(2, 3)))
+    assert len(merged) == 1
 
 
 def test_a_number_of_spectra_that_is_not_that_of_the_fits_is_refused() -> None:
     with pytest.raises(InputError, match=r"3 fits but spectrum_ids has shape \(2,\)"):
-        encode_fits(np.array([1, 2]), made(3))
+        encode_fits(np.array([1, 2]), 1, 1, made(3))
 
 
 def test_the_flag_of_the_quarantine_is_that_of_the_fit() -> None:

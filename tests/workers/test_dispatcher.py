@@ -15,7 +15,7 @@ from job_examples import QUICK, add_observations, bench, counts, enqueue_all
 from job_fits import poisoned, quick_fit
 from sqlalchemy import Connection, Engine, text
 
-from phdl_catalog.database.chunks import ErrorKind, claim_chunk, fail_chunk
+from phdl_catalog.database.chunks import ErrorKind, Held, claim_chunk, fail_chunk
 from phdl_catalog.database.fit_runs import pause_run, resume_run, retry_run
 from phdl_catalog.database.run_status import run_status
 from phdl_catalog.database.selection import Selection
@@ -150,7 +150,7 @@ def test_the_second_permanent_error_pauses_the_run_and_says_why(
             text("UPDATE phdl.fit_chunk SET due_at = now() WHERE fit_chunk_id = :c"), {"c": first}
         )
         assert claim_chunk(connection, first, "host:1", 60.0)
-        fail_chunk(connection, (first, attempt), ErrorKind.PERMANENT, "other weights", "host:1")
+        fail_chunk(connection, Held(first, attempt, "host:1"), ErrorKind.PERMANENT, "other weights", "host:1")
         connection.commit()
     connection.execute(
         text("UPDATE phdl.fit_chunk SET due_at = now() - interval '1 day' WHERE fit_chunk_id = :c"),

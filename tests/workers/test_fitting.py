@@ -19,10 +19,14 @@ from job_fits import poisoned, quick_fit
 from sqlalchemy import Engine, text
 
 from phdl_catalog.database.chunks import (
+    ChunkTimings,
     Claim,
     ErrorKind,
+    Held,
+    LostChunkError,
     Outcome,
     claim_chunk,
+    close_chunk,
     extend_lease,
     fail_chunk,
     hand_back,
@@ -147,6 +151,24 @@ def test_the_write_of_a_stale_attempt_is_rolled_back(release: Engine) -> None:
     assert other[0].attempt == 2
 
 
+def test_an_attempt_whose_number_a_crash_gave_to_another_worker_changes_nothing(release: Engine) -> None:
+    first = chunks(release)[0]
+    with release.begin() as connection:
+        claim = claim_chunk(connection, first, "host:1", 60.0)
+        assert claim is not None
+    undone = (
+        "UPDATE phdl.fit_chunk SET state = 'planned', attempt = 0, lease_until = NULL WHERE fit_chunk_id = :c"
+    )
+    with release.begin() as connection:
+        connection.execute(text(undone), {"c": first})
+        assert claim_chunk(connection, first, "host:2", 60.0)
+    with release.begin() as connection:
+        assert not extend_lease(connection, claim, 60.0)
+        assert fail_chunk(connection, claim, ErrorKind.POISON, "mine", "host:1") is Outcome.LOST
+        with pytest.raises(LostChunkError):
+            close_chunk(connection, claim, 8, ChunkTimings(0.1, 0.1, 0.1))
+
+
 def test_heartbeats_keep_a_chunk_that_takes_longer_than_its_lease(release: Engine) -> None:
     patient = JobSettings(lease=4.0, heartbeat=0.5)
 
@@ -196,7 +218,7 @@ def test_a_lost_worker_twice_splits_the_chunk(release: Engine) -> None:
     for attempt in (1, 2):
         with release.begin() as connection:
             assert claim_chunk(connection, first, "host:1", 60.0)
-            outcome = fail_chunk(connection, (first, attempt), ErrorKind.LOST, "killed", "test")
+            outcome = fail_chunk(connection, Held(first, attempt, "host:1"), ErrorKind.LOST, "killed", "test")
     assert outcome is Outcome.SPLIT
     children = "SELECT array_agg(n_spectra ORDER BY 1) FROM phdl.fit_chunk WHERE parent_chunk_id IS NOT NULL"
     assert one(release, children) == [4, 4]
@@ -286,7 +308,7 @@ def test_the_writing_transaction_survives_a_lost_connection(release: Engine) -> 
     writer = threading.Thread(target=lambda: outcomes.append(run_chunk(chunks(release)[0], bench(quick_fit))))
     blocked = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-        "AND datname = current_database() AND query LIKE '%INSERT INTO phdl.fit%'"
+        "AND datname = current_database() AND query LIKE 'COPY phdl.fit %'"
     )
     killed: list[bool] = []
     with release.begin() as holder:
@@ -331,7 +353,7 @@ def test_a_chunk_is_fitted_by_the_real_fit_with_a_real_model(release: Engine, mo
 
 
 def test_a_worker_of_other_options_refuses(release: Engine) -> None:
-    claim = Claim(1, 1, 1, 0, (1,), 1, "small", "/nowhere.safetensors", "0" * 64, {})
+    claim = Claim(1, 1, 1, "host:1", 0, (1,), 1, "small", "/nowhere.safetensors", "0" * 64, {})
     with pytest.raises(ModelError, match="not on this machine"):
         ModelFits()(claim, None)  # type: ignore[arg-type]
     assert get_settings().pixel_store_url

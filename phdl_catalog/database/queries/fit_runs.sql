@@ -3,7 +3,7 @@
 SELECT pg_advisory_xact_lock(hashtextextended('phdl fit enqueue ' || :release_id || ' ' || :model_version_id, 0));
 
 -- name: find_same
-SELECT fit_run_id, state FROM phdl.fit_run
+SELECT fit_run_id, state, priority FROM phdl.fit_run
 WHERE release_id = :release_id AND model_version_id = :model_version_id
   AND configuration_hash = :configuration_hash
   AND selection_hash = md5(CAST(:selection AS jsonb)::text) AND state <> 'cancelled'
@@ -51,6 +51,15 @@ UPDATE phdl.fit_run
 SET state = CAST(:state AS text),
     finished_at = CASE WHEN CAST(:state AS text) IN ('done', 'cancelled') THEN clock_timestamp() END
 WHERE fit_run_id = :run;
+
+-- name: set_priority
+UPDATE phdl.fit_run SET priority = :priority WHERE fit_run_id = :run AND priority <> :priority RETURNING fit_run_id;
+
+-- name: set_chunk_priority
+-- Of what the broker was not told of yet, and of what may come back.
+UPDATE phdl.fit_chunk SET priority = :priority
+WHERE fit_run_id = :run AND state IN ('planned', 'queued', 'running')
+RETURNING n_spectra;
 
 -- name: started
 UPDATE phdl.fit_run SET state = 'running' WHERE fit_run_id = ANY(:runs) AND state = 'planned';

@@ -1,15 +1,24 @@
+-- name: any_between
+-- Whether some spectrum between two has a fit by the model already: one step down an index.
+SELECT EXISTS (
+    SELECT FROM phdl.fit
+    WHERE model_version_id = :model_version_id AND spectrum_id BETWEEN :first AND :last
+);
+
+-- name: any_there
+-- Whether some of these spectra have a fit by the model already.
+SELECT EXISTS (
+    SELECT FROM phdl.fit
+    WHERE model_version_id = :model_version_id AND spectrum_id = ANY(:spectrum_ids)
+);
+
 -- name: merge
--- From the temporary table into fit, in the order of the key; NaN becomes NULL.
+-- From the temporary table into fit, in the order of the key.
 INSERT INTO phdl.fit
     (spectrum_id, model_version_id, fit_run_id, flags, rv, e_rv, chi2, snr, distance, n_pixels, n_iterations,
      label_values, label_errors, label_flags, label_covariance)
-SELECT spectrum_id, :model_version_id, :run, flags,
-       nullif(rv, 'NaN'), nullif(e_rv, 'NaN'), nullif(chi2, 'NaN'), nullif(snr, 'NaN'), nullif(distance, 'NaN'),
-       n_pixels, n_iterations,
-       CASE WHEN fitted THEN array_replace(label_values, 'NaN', NULL) END,
-       CASE WHEN fitted THEN array_replace(label_errors, 'NaN', NULL) END,
-       CASE WHEN fitted THEN label_flags END,
-       CASE WHEN fitted THEN label_covariance END
+SELECT spectrum_id, model_version_id, fit_run_id, flags, rv, e_rv, chi2, snr, distance, n_pixels, n_iterations,
+       label_values, label_errors, label_flags, label_covariance
 FROM staged_fit
 ORDER BY spectrum_id
 ON CONFLICT (spectrum_id, model_version_id) DO UPDATE SET

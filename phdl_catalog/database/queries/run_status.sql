@@ -41,6 +41,10 @@ WHERE worker IS NOT NULL
 GROUP BY worker
 ORDER BY worker;
 
+-- name: running_of
+-- Chunks that some processes have now.
+SELECT count(*) FROM phdl.fit_chunk WHERE state = 'running' AND worker = ANY(:workers);
+
 -- name: errors
 -- Last errors of chunks that are not done, by kind, with the text of the latest.
 SELECT error_kind AS kind, count(*) AS chunks,
@@ -63,6 +67,7 @@ FROM (
 ) AS latest;
 
 -- name: partition_size
--- Bytes and rows of one model's fits, indexes included.
+-- Bytes and rows of one model's fits, indexes included; rows as the planner knows them, since it counts in no time.
 SELECT pg_total_relation_size(to_regclass('phdl.fit_model_' || CAST(:model_version_id AS integer))) AS bytes,
-       (SELECT count(*) FROM phdl.fit WHERE model_version_id = CAST(:model_version_id AS integer)) AS fits;
+       coalesce((SELECT reltuples FROM pg_class
+                 WHERE oid = to_regclass('phdl.fit_model_' || CAST(:model_version_id AS integer))), 0) AS fits;

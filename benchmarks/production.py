@@ -1,0 +1,256 @@
+"""How the database grows: writing, claiming, status, views, catalogue and calibration at more and more fits.
+
+    python benchmarks/production.py [--rows 100000 1000000] [--writers 2] [--directory FOLDER]
+
+An embedded PostgreSQL of its own is started for this, durable as in production, indexes and constraints on.
+Fits have 32 labels.  The last column is the exponent between the first and the last size: 1 is linear, and
+what is much larger is a defect.  A row of `spectrum` and `fit` takes about 2.4 kB: 10^7 of them 25 GB.
+"""
+
+# ruff: noqa: S608 - names of this file, and numbers
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from production_rows import (
+    CHUNK,
+    MODEL,
+    RELEASE,
+    Claims,
+    Part,
+    add_done_chunks,
+    add_spectra,
+    claim_all,
+    engine_for,
+    in_processes,
+    prepare,
+    write_part,
+)
+from sqlalchemy import Engine, text
+
+T = TypeVar("T")
+
+#: Fits written without covariance, into the partition of another model.
+_WITHOUT_COVARIANCE = 51_200
+
+_CLAIMS, _CLAIMERS = 8_000, 8
+
+
+@dataclass
+class Table:
+    """What was measured: a value a size, under a name and a unit."""
+
+    values: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
+
+    def note(self, what: str, unit: str, size: int, value: float) -> None:
+        self.values.setdefault((what, unit), {})[size] = value
+        print(f"  {size:>10,} {what:<50} {value:>12,.4g} {unit}", flush=True)
+
+    def show(self, title: str) -> None:
+        from phdl_catalog.cli.output import print_table
+
+        sizes = sorted({size for values in self.values.values() for size in values})
+        rows = [
+            (
+                what,
+                unit,
+                *(f"{values[size]:,.4g}" if size in values else "" for size in sizes),
+                _exponent(values, unit),
+            )
+            for (what, unit), values in self.values.items()
+        ]
+        print_table(title, ("what", "unit", *(f"{size:,}" for size in sizes), "exponent"), rows)
+
+
+def _exponent(values: dict[int, float], unit: str) -> str:
+    """By which power of the number of rows the time grows."""
+    sizes = sorted(values)
+    if unit not in ("s", "ms") or len(sizes) < 2:
+        return ""
+    return f"{math.log(values[sizes[-1]] / values[sizes[0]]) / math.log(sizes[-1] / sizes[0]):.2f}"
+
+
+def timed(function: Callable[[], T], repeats: int = 1) -> tuple[float, T]:
+    """Seconds (the best of some), and what came out."""
+    best = math.inf
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        result = function()
+        best = min(best, time.perf_counter() - begun)
+    return best, result
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="numbers of fits")
+    parser.add_argument("--writers", type=int, default=2, help="processes that write at once")
+    parser.add_argument("--directory", type=Path, help="where the database is made; default: temporary")
+    options = parser.parse_args()
+
+    from phdl_catalog.database import migrate
+    from phdl_catalog.services.postgres_server import PostgresServer
+
+    work = Path(tempfile.mkdtemp(prefix="phdl-", dir=options.directory))
+    server = PostgresServer(work / "postgresql", work / "run")
+    server.start()
+    try:
+        url = server.url()
+        engine = engine_for(url)
+        migrate.upgrade(engine)
+        prepare(engine)
+        rows, jobs = Table(), Table()
+        before = 0
+        for size in sorted(options.rows):
+            at_size(engine, url, rows, before, size, options.writers)
+            before = size
+        queue(engine, url, jobs, sorted(options.rows))
+        rows.show("Rows of spectrum and fit")
+        jobs.show("Jobs: chunks of 256 spectra that there are, by the spectra they stand for")
+        engine.dispose()
+    finally:
+        server.stop()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def at_size(engine: Engine, url: str, table: Table, before: int, size: int, writers: int) -> None:
+    """Grow to a number of rows, and measure there."""
+    print(f"{size:,} rows", flush=True)
+    add_spectra(engine, before, size)
+    written(url, table, size, (before, size), writers)
+    again = (0, min(size, _WITHOUT_COVARIANCE))
+    for processes in sorted({1, writers}):
+        with engine.begin() as connection:
+            connection.execute(text("TRUNCATE phdl.fit_model_2"))
+        written(url, table, size, again, processes, model=2, with_covariance=False)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE phdl.fit"))
+        bytes_a_fit = connection.scalar(text("SELECT pg_total_relation_size('phdl.fit_model_1')")) or 0
+    table.note("a fit on disk, indexes included", "bytes", size, bytes_a_fit / size)
+    _enqueue(engine, table, size)
+    _views(engine, table, size)
+    _calibrate_and_build(engine, table, size)
+
+
+def written(
+    url: str,
+    table: Table,
+    size: int,
+    rows: tuple[int, int],
+    writers: int,
+    *,
+    model: int = 1,
+    with_covariance: bool = True,
+) -> None:
+    """Fits a second over the time that the writers spent writing, not making them up; and processor time.
+
+    On a machine that does other things too, the processor time says what it could do alone.
+    """
+    first, last = rows
+    step = -(-(last - first) // writers)
+    edges = [(start, min(start + step, last)) for start in range(first, last, step)]
+    parts = [Part(url, *edge, model, model, with_covariance) for edge in edges]
+    spent = in_processes(write_part, parts)
+    what = f"{'with' if with_covariance else 'no'} covariance, {writers} writer{'s' * (writers > 1)}"
+    table.note(f"fits written, {what}", "1/s", size, (last - first) / max(part.seconds for part in spent))
+    processor = sum(part.client + part.server for part in spent) / (last - first)
+    table.note(f"... processor time of one, {what}", "us", size, 1e6 * processor)
+
+
+def _enqueue(engine: Engine, table: Table, size: int) -> None:
+    from phdl_catalog.database.fit_runs import RunRequest, enqueue, needed
+    from phdl_catalog.database.model_versions import find_model
+    from phdl_catalog.database.selection import Selection
+
+    with engine.connect() as connection:
+        request = RunRequest(RELEASE, find_model(connection, MODEL), Selection(), {})
+        table.note("fit plan", "s", size, timed(lambda: needed(connection, request))[0])
+        connection.rollback()
+        seconds, done = timed(lambda: enqueue(connection, request))
+        connection.commit()
+        table.note("fit enqueue, of what is new", "s", size, seconds)
+        again, _ = timed(lambda: enqueue(connection, request))
+        table.note("fit enqueue again, nothing missing", "s", size, again)
+        connection.commit()
+        assert done.chunks
+
+
+def _views(engine: Engine, table: Table, size: int) -> None:
+    star = 100_000 + size // 2
+    queries = {
+        "labels of one star, by obsid": f"SELECT * FROM phdl.labels_{MODEL} WHERE obsid = {star}",
+        "labels_<model>: mean [Mg/Fe] by metallicity": "SELECT round(fe_h::numeric, 1), avg(mg_fe) "
+        f"FROM phdl.labels_{MODEL} WHERE flags = 0 AND snr_g > 50 GROUP BY 1",
+        "label_long: all of one label": "SELECT count(*), avg(value) FROM phdl.label_long "
+        f"WHERE model = '{MODEL}' AND label = 'mg_fe'",
+    }
+    with engine.connect() as connection:
+        for what, query in queries.items():
+            seconds, _ = timed(lambda query=query: connection.execute(text(query)).all(), repeats=2)  # type: ignore[misc]
+            table.note(what, "s", size, seconds)
+
+
+def _calibrate_and_build(engine: Engine, table: Table, size: int) -> None:
+    from phdl_catalog.catalog.building import build_release
+    from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
+    from phdl_catalog.database.calibration_sets import certify_set
+
+    seconds, outcome = timed(lambda: run_calibration(engine, CalibrationRequest(MODEL, name=f"set{size}")))
+    table.note("re-calibration", "s", size, seconds)
+    with engine.begin() as connection:
+        certify_set(connection, outcome.name)
+    seconds, report = timed(lambda: build_release(engine, MODEL, name=f"r{size}"))
+    table.note("catalogue built", "s", size, seconds)
+    table.note("rows of the catalogue", "rows", size, report.n_rows)
+
+
+def queue(engine: Engine, url: str, table: Table, sizes: list[int]) -> None:
+    """Everything that looks at chunks, at as many chunks as there are at these sizes, and at 10^7."""
+    from phdl_catalog.database.outbox import finish_runs, in_flight, take_due
+    from phdl_catalog.database.run_status import error_status, run_status, worker_status
+
+    there = 0
+    for size in sorted({*sizes, 10_000_000}):
+        add_done_chunks(engine, 2, size // CHUNK - there)
+        there = size // CHUNK
+        with engine.begin() as connection:
+            connection.execute(
+                text("INSERT INTO phdl.fit_chunk (fit_run_id, spectrum_ids) SELECT 2, ARRAY(SELECT "
+                     "generate_series(g * 256, g * 256 + 255)) FROM generate_series(1, :n) AS g"),
+                {"n": _CLAIMS},
+            )  # fmt: skip
+        with engine.connect() as connection:
+            seconds, _ = timed(
+                lambda c=connection: (run_status(c), worker_status(c), error_status(c)),
+                repeats=3,  # type: ignore[misc]
+            )
+            table.note("fit status", "ms", size, 1000 * seconds)
+            seconds, _ = timed(lambda c=connection: (in_flight(c), finish_runs(c, "benchmark")), repeats=3)  # type: ignore[misc]
+            table.note("one look of the dispatcher", "ms", size, 1000 * seconds)
+            connection.rollback()
+            seconds, due = timed(lambda c=connection: take_due(c, _CLAIMS, "benchmark"))  # type: ignore[misc]
+            connection.commit()
+            table.note("chunks taken from the outbox", "1/s", size, len(due) / seconds)
+        for close in (False, True):
+            half = due[: _CLAIMS // 2] if not close else due[_CLAIMS // 2 :]
+            claims = [Claims(url, tuple(half[n::_CLAIMERS]), f"host:{n}", close) for n in range(_CLAIMERS)]
+            times = in_processes(claim_all, claims)
+            spent = max(end for _, end in times) - min(begin for begin, _ in times)  # type: ignore[misc]
+            what = "claimed and closed" if close else "claimed"
+            table.note(f"chunks {what}, {_CLAIMERS} workers", "1/s", size, len(half) / spent)
+        with engine.begin() as connection:
+            mine = "fit_run_id = 2 AND (fit_seconds IS NULL OR fit_seconds = 1.5)"
+            connection.execute(text(f"DELETE FROM phdl.fit_chunk WHERE {mine}"))
+
+
+if __name__ == "__main__":
+    main()

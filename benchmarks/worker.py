@@ -1,0 +1,210 @@
+"""From packed shards through a worker into PostgreSQL: spectra a second, where the time goes, and the memory.
+
+    python benchmarks/worker.py [--spectra 512] [--processes 2] [--passes 200]
+
+First the real thing: `phdl worker` fits simulated spectra of S/N 60 with the packaged model.  Then the same
+chunks again and again with a fit that costs nothing, in one process, beside rounds of the dispatcher: how
+fast all but the fit is, and whether the memory grows.  The servers are embedded ones of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from sqlalchemy import Engine, text
+
+#: Spectra of a chunk.
+_CHUNK = 64
+
+_SNR = 60.0
+
+_TIMES = """
+SELECT sum(n_spectra)::float AS spectra, sum(read_seconds) AS read, sum(fit_seconds) AS fit,
+       sum(write_seconds) AS write, extract(epoch FROM max(finished_at) - min(started_at))::float AS wall
+FROM phdl.fit_chunk WHERE state = 'done'
+"""
+
+_AGAIN = """
+UPDATE phdl.fit_chunk SET state = 'planned', finished_at = NULL, n_fitted = NULL, n_failed = NULL
+WHERE state = 'done'
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--spectra", type=int, default=512, help="spectra to fit")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that fit")
+    parser.add_argument("--passes", type=int, default=200, help="times that all chunks are done again")
+    options = parser.parse_args()
+
+    from phdl_catalog import services
+    from phdl_catalog.cli.output import print_table
+    from phdl_catalog.database import migrate
+    from phdl_catalog.database.session import connect
+
+    work = Path(tempfile.mkdtemp(prefix="phdl-"))
+    for name in ("PHDL_DATABASE_URL", "PHDL_BROKER_URL", "PHDL_STORE_URL"):
+        os.environ.pop(name, None)
+    os.environ["PHDL_DATA_DIR"] = str(work)
+    try:
+        services.up()
+        engine = connect()
+        migrate.upgrade(engine)
+        enqueue_simulated(engine, options.spectra)
+        rows = [real_fit(engine, options.processes)]
+        rows.append(free_fit(engine, options.passes))
+        print_table(
+            "From shards into PostgreSQL",
+            (
+                "fit",
+                "spectra",
+                "processes",
+                "spectra/s",
+                "read %",
+                "fit %",
+                "write %",
+                "MiB before",
+                "MiB after",
+            ),
+            rows,
+        )
+        engine.dispose()
+    finally:
+        services.down()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def enqueue_simulated(engine: Engine, count: int) -> None:
+    """Spectra of the packaged model with noise, as rows and packed pixels, enqueued."""
+    from phdl_catalog.database.copy import copy_rows
+    from phdl_catalog.database.fit_plan import request_run
+    from phdl_catalog.database.fit_runs import enqueue
+    from phdl_catalog.database.selection import Selection
+    from phdl_catalog.emulator import load_model
+    from phdl_catalog.settings import get_settings
+    from phdl_catalog.spectra.spectrum import Layout, Spectrum, SpectrumHeader
+    from phdl_catalog.spectra.store import PixelStore
+
+    model, generator = load_model("default"), np.random.default_rng(0)
+    centre = {"teff": 5600.0, "logg": 3.9, "v_micro": 1.2, "fe_h": -0.2}
+    spread = {"teff": 400.0, "logg": 0.3, "v_micro": 0.1, "fe_h": 0.3}
+    labels = np.stack(
+        [generator.normal(centre.get(name, 0.0), spread.get(name, 0.1), count) for name in model.label_names],
+        axis=1,
+    )
+    flux = model.compiled.predict(labels)
+    flux = (flux + generator.normal(scale=1 / _SNR, size=flux.shape)).astype(np.float32)
+    first = round(float(np.log10(model.wavelength[0])) * 1e4)
+    store, rows = PixelStore(get_settings().pixel_store_url), []
+    clean = np.zeros(flux.shape[1], dtype=np.uint8)
+    ivar = np.full(flux.shape[1], _SNR**2, dtype=np.float32)
+    for start in range(0, count, 512):
+        with store.open_shard("dr10") as shard:
+            for n in range(start, min(start + 512, count)):
+                header = SpectrumHeader(obsid=n + 1, layout=next(iter(Layout)), ra=10.0, dec=-3.0)
+                address = shard.append(Spectrum(header, first, flux[n], ivar, clean, clean))
+                place = (address.shard, address.row, first, flux.shape[1])
+                rows.append((1, n + 1, f"file:///{n}", f"{n:064x}", "accepted", *place, 10.0, -3.0, n, _SNR))
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO phdl.data_release (name) VALUES ('dr10')"))
+        copy_rows(
+            connection,
+            "phdl.spectrum",
+            ("release_id", "obsid", "uri", "sha256", "state", "shard", "shard_row", "first_pixel", "n_pixels",
+             "ra", "dec", "healpix_29", "snr_g"),
+            ("int4", "int8", "text", "text", "text", "text", "int4", "int4", "int4", "float8", "float8",
+             "int8", "float4"),
+            rows,
+        )  # fmt: skip
+        enqueue(connection, request_run(connection, "dr10", "default", Selection(), _CHUNK))
+
+
+def real_fit(engine: Engine, processes: int) -> tuple[object, ...]:
+    """`phdl worker` until nothing is left; the time begins with the first chunk."""
+    command = ["worker", "--until-idle", "--concurrency", str(processes), "--log-level", "WARNING"]
+    subprocess.run([sys.executable, "-m", "phdl_catalog.cli.main", *command], check=True)
+    with engine.connect() as connection:
+        times = connection.execute(text(_TIMES)).one()
+    busy = times.read + times.fit + times.write
+    shares = (round(100 * part / busy, 1) for part in (times.read, times.fit, times.write))
+    return (
+        "the real one",
+        int(times.spectra),
+        processes,
+        round(times.spectra / times.wall, 1),
+        *shares,
+        "",
+        "",
+    )
+
+
+def free_fit(engine: Engine, passes: int) -> tuple[object, ...]:
+    """All chunks again and again in this process; memory after the first tenth, and at the end."""
+    from phdl_catalog.database.chunks import Claim
+    from phdl_catalog.database.model_versions import find_model
+    from phdl_catalog.database.session import connect
+    from phdl_catalog.fitting import FitResult
+    from phdl_catalog.settings import get_settings
+    from phdl_catalog.spectra.records import PixelBlock
+    from phdl_catalog.spectra.store import PixelStore
+    from workers.app import make_app
+    from workers.dispatcher import Dispatcher
+    from workers.fitting import Bench, run_chunk
+    from workers.job_settings import JobSettings
+
+    with engine.connect() as connection:
+        names = find_model(connection, "default").label_names
+        chunks = list(connection.scalars(text("SELECT fit_chunk_id FROM phdl.fit_chunk ORDER BY 1")))
+
+    def free(claim: Claim, block: PixelBlock) -> FitResult:
+        result = FitResult.empty(names, len(block.flux))
+        result.labels[:], result.errors[:], result.covariance[:] = 0.1, 0.1, np.eye(len(names)) * 0.01
+        result.flags[:] = result.label_flags[:] = 0
+        result.chi2[:] = result.rv[:] = result.e_rv[:] = result.snr[:] = result.distance[:] = 1.0
+        return result
+
+    bench = Bench(
+        connect(wait_for_disk=False),
+        PixelStore(get_settings().pixel_store_url),
+        free,
+        "benchmark:1",
+        JobSettings(),
+    )
+    dispatcher, process = Dispatcher(make_app(), engine), psutil.Process()
+    before, done, spent = 0.0, 0, 0.0
+    sums = np.zeros(3)
+    for number in range(passes):
+        with engine.begin() as connection:
+            connection.execute(text(_AGAIN))
+            connection.execute(text("TRUNCATE phdl.fit"))
+            connection.execute(text("UPDATE phdl.fit_run SET state = 'running', finished_at = NULL"))
+        dispatcher.single_round()
+        begun = time.perf_counter()
+        for chunk in chunks:
+            run_chunk(chunk, bench)
+        spent += time.perf_counter() - begun
+        dispatcher.single_round()
+        with engine.connect() as connection:
+            times = connection.execute(text(_TIMES)).one()
+        sums += [times.read, times.fit, times.write]
+        done += int(times.spectra)
+        if number == passes // 10:
+            before = process.memory_info().rss / 2**20
+    after = process.memory_info().rss / 2**20
+    shares = (round(100 * part / sums.sum(), 1) for part in sums)
+    memory = (round(before, 1), round(after, 1))
+    return "one that costs nothing", done, 1, round(done / spent), *shares, *memory
+
+
+if __name__ == "__main__":
+    main()

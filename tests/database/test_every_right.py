@@ -1,0 +1,96 @@
+"""What the two roles may do, table by table: the whole list, so that a new table needs a decision."""
+
+from __future__ import annotations
+
+import pytest
+from database_rows import add_model
+from sqlalchemy import Engine, text
+
+from phdl_catalog.database.roles import READER, WORKER
+
+#: Tables of schema phdl that the worker changes, and how; all else it reads or does not see at all.
+WORKER_CHANGES = {
+    "fit": {"INSERT", "UPDATE"},
+    "fit_chunk": {"INSERT", "UPDATE"},
+    "event": {"INSERT"},
+}
+
+_RIGHTS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+
+
+@pytest.fixture
+def filled(database: Engine) -> Engine:
+    """A model with its partition and view, and a published table."""
+    with database.begin() as connection:
+        add_model(connection)
+        connection.execute(text("CREATE TABLE catalog.subgiant AS SELECT 7::bigint AS obsid"))
+    return database
+
+
+def rights(engine: Engine, role: str, which: tuple[str, ...]) -> dict[str, set[str]]:
+    """Rights of a role by table or view of our schemas; those without any left out."""
+    query = text(
+        "SELECT relnamespace::regnamespace::text, relname, p "
+        "FROM pg_class, unnest(CAST(:rights AS text[])) AS p "
+        "WHERE relnamespace IN ('phdl'::regnamespace, 'catalog'::regnamespace) "
+        "AND relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(:role, oid, p)"
+    )
+    found: dict[str, set[str]] = {}
+    with engine.connect() as connection:
+        for schema, name, right in connection.execute(query, {"role": role, "rights": list(which)}):
+            found.setdefault(name if schema == "phdl" else f"{schema}.{name}", set()).add(right)
+    return found
+
+
+def test_the_worker_changes_what_is_listed_and_nothing_else(filled: Engine) -> None:
+    assert rights(filled, WORKER, _RIGHTS) == WORKER_CHANGES
+
+
+def test_the_worker_does_not_read_the_published_catalogue(filled: Engine) -> None:
+    assert not [name for name in rights(filled, WORKER, ("SELECT",)) if name.startswith("catalog.")]
+
+
+def test_the_reader_changes_nothing_at_all(filled: Engine) -> None:
+    assert rights(filled, READER, _RIGHTS) == {}
+
+
+def test_the_reader_reads_the_published_tables_and_the_views_of_labels(filled: Engine) -> None:
+    with filled.connect() as connection:
+        tables = set(
+            connection.scalars(
+                text(
+                    "SELECT relname FROM pg_class "
+                    "WHERE relnamespace = 'phdl'::regnamespace AND relkind IN ('r', 'p')"
+                )
+            )
+        )
+    readable = set(rights(filled, READER, ("SELECT",)))
+    assert {"label_long", "labels_default", "catalog.subgiant"} <= readable
+    assert not readable & tables
+
+
+@pytest.mark.parametrize("role", [WORKER, READER])
+def test_a_role_has_no_more_power_than_its_rights(filled: Engine, role: str) -> None:
+    query = text(
+        "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin, "
+        "has_schema_privilege(rolname, 'phdl', 'CREATE'), "
+        "has_schema_privilege(rolname, 'catalog', 'CREATE'), "
+        "has_schema_privilege(rolname, 'public', 'CREATE') FROM pg_roles WHERE rolname = :role"
+    )
+    with filled.connect() as connection:
+        row = connection.execute(query, {"role": role}).one()
+        member = connection.scalar(
+            text("SELECT count(*) FROM pg_auth_members WHERE member = CAST(:role AS regrole)"), {"role": role}
+        )
+    assert tuple(row) == (False, False, False, False, False, True, False, False, False)
+    assert member == 0
+
+
+@pytest.mark.parametrize("role", [WORKER, READER])
+def test_no_statement_of_a_role_runs_for_ever(filled: Engine, role: str) -> None:
+    with filled.connect() as connection:
+        settings = connection.scalar(
+            text("SELECT rolconfig FROM pg_roles WHERE rolname = :role"), {"role": role}
+        )
+    names = {setting.split("=")[0] for setting in settings or ()}
+    assert {"statement_timeout", "idle_in_transaction_session_timeout"} <= names

@@ -1,7 +1,7 @@
 """The list of a chunk's spectra is stored apart
 
 Revision: 0003
-Revises: 0001
+Revises: 0002_calibration_by_query
 
 A chunk changes its state four times and keeps its spectra: without them its row is short, every change writes
 a short row, and `fit status` reads little.  Rows that are there already are stored so when they next change.

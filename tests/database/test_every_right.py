@@ -13,6 +13,11 @@ WORKER_CHANGES = {
     "fit": {"INSERT", "UPDATE"},
     "fit_chunk": {"INSERT", "UPDATE"},
     "event": {"INSERT"},
+    "calibration_request": {"UPDATE"},
+    "calibration_set": {"INSERT"},
+    "calibration_offset": {"INSERT"},
+    "calibration_member": {"INSERT"},
+    "calibration_cell": {"INSERT"},
 }
 
 _RIGHTS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")

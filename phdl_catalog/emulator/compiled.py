@@ -53,15 +53,13 @@ class CompiledNetwork(nn.Module):
     coefficient_scale: Tensor
     transform: LabelTransform
 
-    def __init__(
-        self, transform: LabelTransform, n_labels: int, n_pixels: int, components: int, hidden: int
-    ) -> None:
+    def __init__(self, transform: LabelTransform, n_pixels: int, components: int, hidden: int) -> None:
         super().__init__()
         self.transform = transform
         self.register_buffer("basis", torch.zeros(components + 1, n_pixels))
         self.register_buffer("coefficient_scale", torch.ones(components))
-        self.linear = nn.Linear(n_labels, components)
-        self.first = nn.Linear(n_labels, hidden)
+        self.linear = nn.Linear(transform.n_inputs, components)
+        self.first = nn.Linear(transform.n_inputs, hidden)
         self.second = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, components)
 
@@ -86,7 +84,7 @@ class CompiledNetwork(nn.Module):
         """
         labels = labels.double()
         x = self.transform(labels).float()
-        change = self.transform.jacobian(labels).float().transpose(1, 2)  # (N, L labels, L inputs)
+        change = self.transform.jacobian(labels).float().transpose(1, 2)  # (N, L, I)
         pre = self.first(x)
         hidden, gain = _gelu(pre)
         moved = (change @ self.first.weight.T) * gain[:, None, :]  # (N, L, H)
@@ -167,7 +165,7 @@ def compile_network(
     _, vectors = torch.linalg.eigh((centred.T @ centred).double())
     basis = vectors.flip(1)[:, : config.components].T.float().contiguous()
     target = centred @ basis.T  # (n, K)
-    network = CompiledNetwork(transform, labels.shape[1], flux.shape[1], config.components, config.hidden)
+    network = CompiledNetwork(transform, flux.shape[1], config.components, config.hidden)
     network.basis[0], network.basis[1:] = mean, basis
     network.coefficient_scale.copy_(target.std(dim=0))
     del flux, centred

@@ -16,8 +16,6 @@ from phdl_catalog.errors import InputError
 class TrainingConfig(BaseModel):
     """Hyperparameters of a training run; the defaults are those of the packaged model.
 
-    Its run was stopped by hand before the last step (``trained_steps`` in its metadata).
-
     One step takes `grid_batch` spectra of the grid and `interpolated_batch` draws of the interpolant, and for
     the gradient term `interpolated_gradients` derivatives of the interpolant along random labels and
     `gradient_batch` ab initio differential spectra.
@@ -27,7 +25,7 @@ class TrainingConfig(BaseModel):
 
     network: NetworkConfig = NetworkConfig()
     interpolant: InterpolantConfig | None = InterpolantConfig()
-    steps: int = Field(default=9_000, ge=1, description="Optimiser steps.")
+    steps: int = Field(default=7_500, ge=1, description="Optimiser steps.")
     grid_batch: int = Field(default=16, ge=0)
     interpolated_batch: int = Field(default=32, ge=0)
     interpolated_gradients: int = Field(default=4, ge=0)

@@ -9,6 +9,7 @@ draws from this interpolant; with a large grid it is not needed and can be switc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +23,9 @@ from phdl_catalog.emulator.transforms import LabelTransform
 
 #: Variance of the linear part relative to unit weight; only its ratio to the learnt weights matters.
 _LINEAR_VARIANCE = 0.3
+
+#: Natural logarithm of the initial variance of the linear, square and cubic part in each abundance.
+_ORDER_WEIGHTS = (-3.0, -5.0, -7.0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class InterpolantConfig:
 
     components: int = 300
     groups: tuple[int, ...] = (8, 40)
-    iterations: int = 150
+    iterations: int = 60
     subset: int = 1000
     seed: int = 0
 
@@ -62,29 +66,58 @@ def _training_rows(grid: AbInitioGrid) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 class _Kernel(nn.Module):
-    """Squared exponential with a length scale a label, plus a linear kernel with a weight a label."""
+    """What spectra of two label vectors have in common; three parts.
 
-    def __init__(self, n_labels: int) -> None:
+    A linear kernel with a weight an input; a squared exponential with a length scale an input; and a cubic
+    in each abundance alone, which fades as the atmospheres differ: the lines of most elements do not know of
+    those of others, and that much need not be learnt.
+    """
+
+    def __init__(self, transform: LabelTransform) -> None:
         super().__init__()
-        self.log_length = nn.Parameter(torch.full((n_labels,), 1.6, dtype=torch.float64))
-        self.log_weight = nn.Parameter(torch.zeros(n_labels, dtype=torch.float64))
-        self.log_noise = nn.Parameter(torch.tensor(-6.0, dtype=torch.float64))
-        self.log_amplitude = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+        self._atmosphere = transform.atmosphere_columns
+        self._abundances = transform.abundance_columns
+        n_inputs, n_abundances = transform.n_inputs, len(self._abundances)
+
+        def parameter(value: float, *shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.full(shape, value, dtype=torch.float64))
+
+        self.log_length = parameter(1.6, n_inputs)
+        self.log_weight = parameter(0.0, n_inputs)
+        self.log_noise = parameter(-6.0)
+        self.log_amplitude = parameter(1.0)
+        self.log_atmosphere_length = parameter(1.5, len(self._atmosphere))
+        self.log_abundance_weight = nn.Parameter(
+            torch.tensor(_ORDER_WEIGHTS, dtype=torch.float64).repeat_interleave(n_abundances)
+        )
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(N, L), (M, L) -> (N, M)."""
-        dtype = a.dtype
-        length = torch.exp(-self.log_length).to(dtype)
-        a_scaled, b_scaled = a * length, b * length
-        distance = (
-            a_scaled.square().sum(1)[:, None] + b_scaled.square().sum(1) - 2.0 * a_scaled @ b_scaled.T
-        ).clamp(min=0.0)
-        smooth = torch.exp(self.log_amplitude).to(dtype) * torch.exp(-0.5 * distance)
-        return smooth + _LINEAR_VARIANCE * (a * torch.exp(self.log_weight).to(dtype)) @ b.T
+        """(N, I), (M, I) -> (N, M)."""
+        smooth = torch.exp(self.log_amplitude) * _squared_exponential(a, b, self.log_length)
+        linear = _LINEAR_VARIANCE * (a * torch.exp(self.log_weight)) @ b.T
+        near = _squared_exponential(
+            a[:, self._atmosphere], b[:, self._atmosphere], self.log_atmosphere_length
+        )
+        alike = (self._polynomials(a) * torch.exp(self.log_abundance_weight)) @ self._polynomials(b).T
+        return smooth + linear + near * alike
+
+    def _polynomials(self, x: Tensor) -> Tensor:
+        """(N, I) -> (N, 3 A): Hermite polynomials of order one to three of each abundance."""
+        x = x[:, self._abundances]
+        square = x.square()
+        return torch.cat([x, (square - 1.0) / math.sqrt(2.0), x * (square - 3.0) / math.sqrt(6.0)], dim=1)
 
     def with_noise(self, x: Tensor) -> Tensor:
         """(N, N) covariance of noisy observations."""
         return self(x, x) + torch.exp(self.log_noise) * torch.eye(len(x), dtype=x.dtype)
+
+
+def _squared_exponential(a: Tensor, b: Tensor, log_length: Tensor) -> Tensor:
+    """(N, D), (M, D) -> (N, M)."""
+    rate = torch.exp(-log_length)
+    a, b = a * rate, b * rate
+    distance = a.square().sum(1)[:, None] + b.square().sum(1) - 2.0 * a @ b.T
+    return torch.exp(-0.5 * distance.clamp(min=0.0))
 
 
 class GridInterpolant:
@@ -124,7 +157,7 @@ class GridInterpolant:
         kernels, weights = [], []
         for start, stop in pairwise(edges):
             target = coefficients[:, start:stop]
-            kernel = _fit_kernel(inputs, target, config, generator)
+            kernel = _fit_kernel(transform, inputs, target, config, generator)
             with torch.no_grad():
                 weights.append(torch.linalg.solve(kernel.with_noise(inputs), target))
             kernels.append(kernel.requires_grad_(False))
@@ -152,10 +185,14 @@ class GridInterpolant:
 
 
 def _fit_kernel(
-    inputs: Tensor, target: Tensor, config: InterpolantConfig, generator: torch.Generator
+    transform: LabelTransform,
+    inputs: Tensor,
+    target: Tensor,
+    config: InterpolantConfig,
+    generator: torch.Generator,
 ) -> _Kernel:
     """Ascend the marginal likelihood of scaled components, each weighted by its size, on random subsets."""
-    kernel = _Kernel(inputs.shape[1])
+    kernel = _Kernel(transform)
     size = target.std(dim=0)
     scaled = target / size
     weight = size / size.mean()

@@ -246,15 +246,13 @@ class Emulator(SpectrumModel):
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        n_labels = len(header.label_names)
+        transform = LabelTransform(header.label_names)
         transformer = TransformerModel(
-            LabelTransform(header.label_names),
-            SpectrumTransformer(n_labels, header.pixel_size, NetworkConfig(**header.network)),
+            transform,
+            SpectrumTransformer(transform.n_inputs, header.pixel_size, NetworkConfig(**header.network)),
         )
         transformer.load_state_dict(part("transformer."))
-        compiled = CompiledNetwork(
-            LabelTransform(header.label_names), n_labels, header.pixel_size, **header.compiled
-        )
+        compiled = CompiledNetwork(LabelTransform(header.label_names), header.pixel_size, **header.compiled)
         compiled.load_state_dict(part("compiled."))
         region = TrainingRegion(
             header.label_names,

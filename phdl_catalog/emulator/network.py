@@ -121,14 +121,14 @@ class SpectrumTransformer(nn.Module):
 
     Parameters
     ----------
-    n_labels, n_pixels : int
-        L and P.
+    n_inputs, n_pixels : int
+        I and P.
     config : NetworkConfig
     """
 
     pixel_scale: Tensor
 
-    def __init__(self, n_labels: int, n_pixels: int, config: NetworkConfig) -> None:
+    def __init__(self, n_inputs: int, n_pixels: int, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.n_pixels = n_pixels
@@ -136,7 +136,7 @@ class SpectrumTransformer(nn.Module):
         self.n_tokens = n_tokens
         self.position = nn.Parameter(wavelength_encoding(n_tokens, config.width))
         self.label_features = nn.Sequential(
-            nn.Linear(n_labels, 2 * config.label_features),
+            nn.Linear(n_inputs, 2 * config.label_features),
             nn.GELU(),
             nn.Linear(2 * config.label_features, config.label_features),
             nn.GELU(),
@@ -146,13 +146,13 @@ class SpectrumTransformer(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.head = PatchLinear(n_tokens, config.width, config.patch)
-        self.linear = nn.Linear(n_labels, n_pixels)
+        self.linear = nn.Linear(n_inputs, n_pixels)
         # Typical size of what is not linear, pixel by pixel: the encoder's output is in units of it.
         self.register_buffer("pixel_scale", torch.ones(n_pixels))
         nn.init.normal_(self.head.weight, std=0.1 * config.width**-0.5)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(N, L) -> (N, P)."""
+        """(N, I) -> (N, P)."""
         embedding = self.label_embedding(self.label_features(inputs))
         x = self.position + embedding.unflatten(1, (self.n_tokens, -1))  # (N, T, D)
         for block in self.blocks:
@@ -166,7 +166,7 @@ class SpectrumTransformer(nn.Module):
 
         Parameters
         ----------
-        inputs : (N, L) Tensor
+        inputs : (N, I) Tensor
         flux : (N, P) Tensor
         ridge : float
         """
@@ -174,7 +174,7 @@ class SpectrumTransformer(nn.Module):
         mean = flux.double().mean(dim=0)
         centre = x.mean(dim=0)
         normal = (x - centre).T @ (x - centre) + ridge * torch.eye(x.shape[1], dtype=torch.float64)
-        slope = torch.linalg.solve(normal, (x - centre).T @ (flux.double() - mean))  # (L, P)
+        slope = torch.linalg.solve(normal, (x - centre).T @ (flux.double() - mean))  # (I, P)
         self.linear.weight.copy_(slope.T)
         self.linear.bias.copy_(mean - centre @ slope)
         residual = flux.double() - x @ slope - (mean - centre @ slope)

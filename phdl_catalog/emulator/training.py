@@ -150,7 +150,7 @@ def _from_linear_regression(grid: AbInitioGrid, config: TrainingConfig) -> Trans
     """A network whose linear path is fitted to the training split."""
     labels = grid.labels[~grid.is_validation]
     transform = LabelTransform.fitted(grid.label_names, labels)
-    network = SpectrumTransformer(len(grid.label_names), grid.pixels.size, config.network)
+    network = SpectrumTransformer(transform.n_inputs, grid.pixels.size, config.network)
     network.start_from_linear(
         transform(torch.as_tensor(labels)), torch.as_tensor(grid.flux[~grid.is_validation])
     )
@@ -165,7 +165,7 @@ def _checked(start: TransformerModel, grid: AbInitioGrid, config: TrainingConfig
             f"{config.network}: give it the same"
         )
     ours = (len(grid.label_names), grid.pixels.size)
-    theirs = (len(start.transform.mean), start.network.n_pixels)
+    theirs = (start.transform.n_labels, start.network.n_pixels)
     if ours != theirs:
         raise ModelError(f"the model to start from has (labels, pixels) {theirs}, the grid {ours}")
     return start

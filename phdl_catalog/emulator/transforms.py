@@ -1,8 +1,10 @@
 """From physical labels to the network's inputs.
 
 Line strength follows the number of absorbers, so an abundance enters as [X/H] = [X/Fe] + [Fe/H]; excitation
-and ionisation follow 1/T, so temperature enters as 5040 K / teff.  In these variables spectra are closer to
-linear, and a network has less to learn.  All of it is differentiable.
+and ionisation follow 1/T, so temperature enters as 5040 K / teff.  Most metals are seen as atoms in a gas that
+ionises them, some as ions: their abundances are shifted along temperature and electron pressure by what
+moves their lines alike.  What one layer of gas makes of the labels (`line_formation`) is appended.  In these
+variables spectra are closer to linear, and a network has less to learn.  All of it is differentiable.
 """
 
 from __future__ import annotations
@@ -14,25 +16,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from phdl_catalog.emulator.line_formation import FEATURES, LineFormation
 from phdl_catalog.errors import InputError
 from phdl_catalog.labels import is_abundance
 
 #: Kelvin; 5040/T is the reciprocal temperature in 1/eV times log10(e).
 _RECIPROCAL_TEMPERATURE = 5040.0
 
+#: Elements seen as ions in stars of spectral types F to K: lines strengthen as electron pressure falls.
+_IONS = frozenset({"sc", "sr", "y", "zr", "ba", "la", "ce", "nd", "sm", "eu"})
+
+#: Elements that these stars hardly ionise, or that are seen as molecules: left as they are.
+_NOT_IONISED = frozenset({"c", "n", "o", "s"})
+
+#: log10 of line strength per 1/eV, for atoms of the other metals: ionisation less excitation less opacity.
+_NEUTRAL_SLOPE = 5.0
+
 
 class LabelTransform(nn.Module):
-    """Physical labels (N, L) to standardised inputs (N, L).
+    """Physical labels (N, L) to standardised inputs (N, I); I = L + the features of `LineFormation`.
 
     Parameters
     ----------
     label_names : sequence of str
-        Length L.
-    mean, scale : (L,) ndarray, optional
+        Length L; teff, logg and fe_h are needed.
+    mean, scale : (I,) ndarray, optional
         Standardisation of the transformed labels.
     """
 
     mix: Tensor
+    neutral_shift: Tensor
+    ion_shift: Tensor
     mean: Tensor
     scale: Tensor
 
@@ -44,41 +58,72 @@ class LabelTransform(nn.Module):
     ) -> None:
         super().__init__()
         names = tuple(label_names)
-        for required in ("teff", "fe_h"):
+        for required in ("teff", "logg", "fe_h"):
             if required not in names:
                 raise InputError(f"a model needs the label '{required}', got {names}")
-        size = len(names)
+        self.n_labels = len(names)
+        self.n_inputs = self.n_labels + len(FEATURES)
         self.teff_index = names.index("teff")
-        mix = np.eye(size)
-        mix[names.index("fe_h"), [i for i, name in enumerate(names) if is_abundance(name)]] = 1.0
-        self.register_buffer("mix", torch.tensor(mix, dtype=torch.float64), persistent=False)
-        self.register_buffer(
-            "mean", torch.tensor(np.zeros(size) if mean is None else mean, dtype=torch.float64)
-        )
-        self.register_buffer(
-            "scale", torch.tensor(np.ones(size) if scale is None else scale, dtype=torch.float64)
-        )
+        self.atmosphere_columns = [i for i, name in enumerate(names) if not is_abundance(name)]
+        self.abundance_columns = [names.index("fe_h"), *(i for i, n in enumerate(names) if is_abundance(n))]
+        self.formation = LineFormation(names)
+        mix = np.eye(self.n_labels)
+        neutral, ion = np.zeros(self.n_labels), np.zeros(self.n_labels)
+        for index, name in enumerate(names):
+            if not is_abundance(name):
+                continue
+            mix[names.index("fe_h"), index] = 1.0
+            element = name.removesuffix("_fe")
+            ion[index] = -1.0 if element in _IONS else 0.0
+            neutral[index] = 0.0 if element in _IONS | _NOT_IONISED else _NEUTRAL_SLOPE
+        for key, value in (("mix", mix), ("neutral_shift", neutral), ("ion_shift", ion)):
+            self.register_buffer(key, torch.as_tensor(value), persistent=False)
+        for key, value, default in (("mean", mean, 0.0), ("scale", scale, 1.0)):
+            given = np.full(self.n_inputs, default) if value is None else np.asarray(value, dtype=np.float64)
+            self.register_buffer(key, torch.tensor(given))
 
     @classmethod
     def fitted(cls, label_names: Sequence[str], labels: NDArray[np.float64]) -> LabelTransform:
         """The transform standardised on labels (N, L)."""
         plain = cls(label_names)
         values = plain(torch.as_tensor(labels, dtype=torch.float64)).numpy()
-        return cls(label_names, values.mean(axis=0), values.std(axis=0))
+        # A label that is constant in a grid stays a constant.
+        scale = np.where(values.std(axis=0) > 1e-9, values.std(axis=0), 1.0)
+        return cls(label_names, values.mean(axis=0), scale)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """(..., L) physical labels to (..., L) standardised inputs, in the dtype given."""
-        reciprocal = _RECIPROCAL_TEMPERATURE / labels[..., self.teff_index : self.teff_index + 1]
-        natural = torch.cat(
-            [labels[..., : self.teff_index], reciprocal, labels[..., self.teff_index + 1 :]], dim=-1
-        )
-        dtype = labels.dtype
-        mixed = natural @ self.mix.to(dtype)
-        return (mixed - self.mean.to(dtype)) / self.scale.to(dtype)
+        """(N, L) physical labels to (N, I) standardised inputs, in the dtype given."""
+        return self._inputs(labels, self.formation.electron_pressure(labels))
 
     def jacobian(self, labels: Tensor) -> Tensor:
-        """(N, L) physical labels -> (N, L, L): derivative of input i (second axis) to label l (third)."""
-        natural = torch.ones_like(labels)
-        natural[:, self.teff_index] = -_RECIPROCAL_TEMPERATURE / labels[:, self.teff_index].square()
-        mixed = self.mix.T.to(labels.dtype) * natural[:, None, :]
-        return mixed / self.scale.to(labels.dtype)[:, None]
+        """(N, L) physical labels -> (N, I, L): derivative of input i (second axis) to label l (third)."""
+        dtype = labels.dtype
+        features = self.formation.jacobian(labels, self.formation.electron_pressure(labels))
+        teff = labels[:, self.teff_index]
+        mixed = self.mix.T.to(dtype).expand(len(labels), -1, -1).clone()
+        mixed[:, self.teff_index, self.teff_index] = -_RECIPROCAL_TEMPERATURE / teff.square()
+        cooling = -self.formation.theta(labels) / teff
+        mixed[:, :, self.teff_index] += cooling[:, None] * self.neutral_shift.to(dtype)
+        mixed += self.ion_shift.to(dtype)[:, None] * features[:, :1]
+        return torch.cat([mixed, features], dim=1) / self.scale.to(dtype)[:, None]
+
+    def _inputs(self, labels: Tensor, pressure: Tensor) -> Tensor:
+        """Inputs from labels and the electron pressure that belongs to them."""
+        dtype = labels.dtype
+        teff = labels[..., self.teff_index : self.teff_index + 1]
+        natural = torch.cat(
+            [
+                labels[..., : self.teff_index],
+                _RECIPROCAL_TEMPERATURE / teff,
+                labels[..., self.teff_index + 1 :],
+            ],
+            dim=-1,
+        )
+        features = self.formation(labels, pressure)
+        mixed = (
+            natural @ self.mix.to(dtype)
+            + (self.formation.theta(labels)[..., None] - 1.0) * self.neutral_shift.to(dtype)
+            + features[..., :1] * self.ion_shift.to(dtype)
+        )
+        values = torch.cat([mixed, features], dim=-1)
+        return (values - self.mean.to(dtype)) / self.scale.to(dtype)

@@ -13,6 +13,7 @@ from phdl_catalog.emulator.checkpoint import ModelHeader, rounded, write_model
 from phdl_catalog.emulator.compiled import CompileConfig, compile_network
 from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import evaluate
+from phdl_catalog.emulator.expected_error import measure_expected_error
 from phdl_catalog.emulator.grid import AbInitioGrid
 from phdl_catalog.emulator.model import TransformerModel
 from phdl_catalog.emulator.region import TrainingRegion
@@ -61,6 +62,7 @@ def build_model(
     compiled, error = compile_network(transformer, LabelSampler.from_grid(grid), transform, compiling, watch)
     compiled.load_state_dict(rounded(compiled.state_dict()))
     region = TrainingRegion.from_labels(grid.label_names, training_labels)
+    expected, expectation = measure_expected_error(compiled, grid)
     header = ModelHeader(
         name=name,
         label_names=grid.label_names,
@@ -77,6 +79,7 @@ def build_model(
             "trained_steps": trained_steps,
             "compiling": asdict(compiling),
             "compile_error": asdict(error),
+            "expected_error": expectation,
             "metrics": evaluate(transformer, grid).as_dict(),
             "metrics_compiled": evaluate(compiled, grid).as_dict(),
         },
@@ -86,6 +89,7 @@ def build_model(
     # One dimension each way keeps these in full precision.
     tensors["region.atmospheres"] = torch.as_tensor(region.atmospheres)
     tensors["region.label_range"] = torch.as_tensor(region.label_range)
+    tensors |= expected.tensors()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_model(path, header, tensors)
     return header

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from phdl_catalog.errors import ModelError
 
-#: Raised when a newer program writes what an older one cannot read.
-FORMAT_VERSION = 1
+#: Raised when what a file holds changes its meaning; files of other versions are refused.
+FORMAT_VERSION = 2
 
 _HEADER_KEY = "phdl"
 
@@ -77,7 +77,7 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     Raises
     ------
     ModelError
-        If it is no safetensors file, not ours, or of a newer format.
+        If it is no safetensors file, not ours, or of another format.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -89,9 +89,10 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
         raise ModelError(f"{path} is a safetensors file, but not one of a phdl model")
     document = json.loads(raw)
     version = document.pop("format_version", 0)
-    if version > FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         raise ModelError(
-            f"{path} has format {version}, this program reads {FORMAT_VERSION}: update phdl-catalog"
+            f"{path} has format {version}, this program reads {FORMAT_VERSION}: "
+            + ("update phdl-catalog" if version > FORMAT_VERSION else "train it again, or use its program")
         )
     try:
         header = ModelHeader(**{**document, "label_names": tuple(document["label_names"])})

@@ -25,7 +25,7 @@ class TrainingConfig(BaseModel):
 
     network: NetworkConfig = NetworkConfig()
     interpolant: InterpolantConfig | None = InterpolantConfig()
-    steps: int = Field(default=7_500, ge=1, description="Optimiser steps.")
+    steps: int = Field(default=5_500, ge=1, description="Optimiser steps.")
     grid_batch: int = Field(default=16, ge=0)
     interpolated_batch: int = Field(default=32, ge=0)
     interpolated_gradients: int = Field(default=4, ge=0)

@@ -171,12 +171,15 @@ class GridInterpolant:
         )
 
     def flux(self, labels: Tensor) -> Tensor:
-        """(N, L) -> (N, P), in float32.
+        """(N, L) -> (N, P), in float32."""
+        return self.flux_of_inputs(self._transform(labels.double()))
+
+    def flux_of_inputs(self, x: Tensor) -> Tensor:
+        """(N, I) transformed labels, float64 -> (N, P), in float32.
 
         Weights of near neighbours are large and of opposite sign: single precision would not do before the
         sum.
         """
-        x = self._transform(labels.double())
         coefficients = [
             kernel(x, self._inputs) @ weight
             for kernel, weight in zip(self._kernels, self._weights, strict=True)

@@ -44,7 +44,7 @@ _LN10 = math.log(10.0)
 
 
 class Donor(NamedTuple):
-    """An element that gives electrons: abundance log10(n/n_H) + 12, ionisation energy [eV], log10(2 u1/u0)."""
+    """An element that gives electrons: solar log10(n/n_H) + 12, ionisation energy [eV], log10(2 u1/u0)."""
 
     element: str
     solar: float
@@ -167,10 +167,8 @@ class LineFormation(nn.Module):
         (..., F) Tensor
             In the order of `FEATURES`: log10, and but for the first over the opacity per hydrogen nucleus.
         """
-        if pressure is None:
-            pressure = self.electron_pressure(labels)
-        else:
-            pressure = self._newton_step(labels, pressure)
+        known = self.electron_pressure(labels) if pressure is None else pressure
+        pressure = self._newton_step(labels, known)
         return self._features(self.theta(labels), pressure, labels[..., self._logg], self._abundances(labels))
 
     def jacobian(self, labels: Tensor, pressure: Tensor) -> Tensor:
@@ -187,8 +185,8 @@ class LineFormation(nn.Module):
         (N, F, L) Tensor
         """
         dtype = labels.dtype
-        _, pull = vjp(lambda x: self._newton_step(x, pressure), labels)
-        (pressure_slope,) = pull(torch.ones_like(pressure))  # (N, L)
+        pull = vjp(lambda x: self._newton_step(x, pressure), labels)[1]
+        pressure_slope: Tensor = pull(torch.ones_like(pressure))[0]  # (N, L)
         theta, logg, abundances = self.theta(labels), labels[..., self._logg], self._abundances(labels)
 
         def along(direction: Tensor) -> Tensor:

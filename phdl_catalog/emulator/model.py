@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from phdl_catalog.emulator.checkpoint import ModelHeader, read_model
 from phdl_catalog.emulator.compiled import CompiledNetwork
+from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.grid import file_sha256
 from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.emulator.losses import derivative
@@ -40,19 +42,34 @@ class TransformerModel(nn.Module):
         return flux
 
 
+@dataclass(frozen=True)
+class Trust:
+    """Where a model may be trusted, and how far.
+
+    Parameters
+    ----------
+    region : TrainingRegion
+    expected_error : ExpectedError
+    """
+
+    region: TrainingRegion
+    expected_error: ExpectedError
+
+
 class SpectrumModel(ABC):
     """What both forms of an emulator can do.
 
     Parameters
     ----------
     header : ModelHeader
-    region : TrainingRegion
+    trust : Trust
     device : torch.device
     """
 
-    def __init__(self, header: ModelHeader, region: TrainingRegion, device: torch.device) -> None:
+    def __init__(self, header: ModelHeader, trust: Trust, device: torch.device) -> None:
         self._header = header
-        self._region = region
+        self._region = trust.region
+        self._expected_error = trust.expected_error
         self.device = device
 
     @property
@@ -100,6 +117,18 @@ class SpectrumModel(ABC):
     def atmosphere_distance(self, labels: ArrayLike) -> NDArray[np.float64]:
         """Like `distance`, but of teff, logg, v_micro and fe_h alone."""
         return self._region.atmosphere_distance(labels)
+
+    def expected_error(self, labels: ArrayLike) -> NDArray[np.float64]:
+        """One sigma of the flux error, from validation stars: (N, L) -> (N, P), or (L,) -> (P,).
+
+        Raises
+        ------
+        InputError
+            As `predict`.
+        """
+        rows, single = self._checked(labels)
+        error = self._expected_error.at(rows.cpu().numpy())
+        return error[0] if single else error
 
     @abstractmethod
     def flux(self, labels: Tensor) -> Tensor:
@@ -180,9 +209,9 @@ class CompiledEmulator(SpectrumModel):
     """The fast form: ``flux = coefficients(labels) @ basis[1:] + basis[0]``."""
 
     def __init__(
-        self, header: ModelHeader, region: TrainingRegion, network: CompiledNetwork, device: torch.device
+        self, header: ModelHeader, trust: Trust, network: CompiledNetwork, device: torch.device
     ) -> None:
-        super().__init__(header, region, device)
+        super().__init__(header, trust, device)
         self._network = network
 
     @property
@@ -217,19 +246,19 @@ class Emulator(SpectrumModel):
     def __init__(
         self,
         header: ModelHeader,
-        region: TrainingRegion,
+        trust: Trust,
         transformer: TransformerModel,
         compiled: CompiledNetwork,
         sha256: str,
         device: torch.device,
         imperfection: Imperfection | None = None,
     ) -> None:
-        super().__init__(header, region, device)
+        super().__init__(header, trust, device)
         self._transformer = transformer
         self.sha256 = sha256
         #: What the spectra of real stars have otherwise; a fit takes it into account, `predict` does not.
         self.imperfection = imperfection
-        self.compiled = CompiledEmulator(header, region, compiled, device)
+        self.compiled = CompiledEmulator(header, trust, compiled, device)
 
     @classmethod
     def from_file(cls, path: str | Path, device: str | torch.device = "cpu") -> Emulator:
@@ -254,16 +283,19 @@ class Emulator(SpectrumModel):
         transformer.load_state_dict(part("transformer."))
         compiled = CompiledNetwork(LabelTransform(header.label_names), header.pixel_size, **header.compiled)
         compiled.load_state_dict(part("compiled."))
-        region = TrainingRegion(
-            header.label_names,
-            tensors["region.atmospheres"].double().numpy(),
-            tensors["region.label_range"].double().numpy(),
+        trust = Trust(
+            TrainingRegion(
+                header.label_names,
+                tensors["region.atmospheres"].double().numpy(),
+                tensors["region.label_range"].double().numpy(),
+            ),
+            ExpectedError.from_tensors(header.label_names, part("expected_error.")),
         )
         for module in (transformer, compiled):
             module.requires_grad_(False).eval().to(device)
         pixels = PixelGrid(header.pixel_first, header.pixel_size)
         imperfection = Imperfection.from_tensors(pixels.wavelength, part("imperfection."))
-        return cls(header, region, transformer, compiled, file_sha256(path), device, imperfection)
+        return cls(header, trust, transformer, compiled, file_sha256(path), device, imperfection)
 
     def predict_corrected(self, labels: ArrayLike) -> NDArray[np.float32]:
         """Like `predict`, with what the model says of real stars: its imperfection corrected."""

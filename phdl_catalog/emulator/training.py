@@ -58,21 +58,26 @@ class Derivatives:
 
     Parameters
     ----------
-    labels, direction : (N, L) Tensor
+    inputs, direction : (N, I) Tensor
+        Transformed labels, and their change, float64.
     flux, change : (N, P) Tensor
     """
 
-    labels: Tensor
+    inputs: Tensor
     direction: Tensor
     flux: Tensor
     change: Tensor
 
 
-class _Batches:
-    """Batches by step number: the same step gives the same batch, so that a resumed run is the same run."""
+class TrainingBatches:
+    """Batches by step number: the same step gives the same batch, so that a resumed run is the same run.
+
+    Labels come transformed, because interpolant and network share the transform.
+    """
 
     def __init__(self, grid: AbInitioGrid, transform: LabelTransform, config: TrainingConfig) -> None:
         self._config = config
+        self._transform = transform
         training = ~grid.is_validation
         self._labels = torch.as_tensor(grid.labels[training])
         self._flux = torch.as_tensor(grid.flux[training])
@@ -86,56 +91,62 @@ class _Batches:
         gradients = grid.gradients
         self._gradients = gradients.select(~gradients.is_validation) if gradients is not None else None
 
+    @classmethod
+    def of(cls, grid: AbInitioGrid, config: TrainingConfig) -> TrainingBatches:
+        """Those of a run that begins with linear regression."""
+        transform = LabelTransform.fitted(grid.label_names, grid.labels[~grid.is_validation])
+        return cls(grid, transform, config)
+
+    @torch.no_grad()
     def flux(self, step: int) -> tuple[Tensor, Tensor]:
-        """Labels (N, L) and flux (N, P): spectra of the grid and draws of the interpolant."""
+        """Inputs (N, I) and flux (N, P): spectra of the grid and draws of the interpolant."""
         generator = np.random.default_rng((self._config.seed, step, 0))
         rows = generator.integers(len(self._labels), size=self._config.grid_batch)
         labels, flux = self._labels[rows], self._flux[rows]
         if self._interpolant is None:
-            return labels, flux
+            return self._transform(labels), flux
         drawn = torch.as_tensor(self._sampler.draw(self._config.interpolated_batch, generator))
-        with torch.no_grad():
-            return torch.cat([labels, drawn]), torch.cat([flux, self._interpolant.flux(drawn)])
+        inputs = self._transform(torch.cat([labels, drawn]))
+        return inputs, torch.cat([flux, self._interpolant.flux_of_inputs(inputs[len(labels) :])])
 
+    @torch.no_grad()
     def derivatives(self, step: int) -> Derivatives | None:
         """Derivatives along random labels, of the interpolant and ab initio; None if there are none."""
         generator = np.random.default_rng((self._config.seed, step, 1))
-        parts = []
-        if self._interpolant is not None and self._config.interpolated_gradients:
-            parts.append(self._interpolated_derivatives(generator))
-        if self._gradients is not None and len(self._gradients) and self._config.gradient_batch:
-            parts.append(self._ab_initio_derivatives(generator))
-        if not parts:
+        drawn = self._config.interpolated_gradients if self._interpolant is not None else 0
+        known = self._config.gradient_batch if self._gradients is not None and len(self._gradients) else 0
+        if not drawn + known:
             return None
-        return Derivatives(*(torch.cat(fields) for fields in zip(*map(astuple, parts), strict=True)))
+        label = generator.integers(len(self._scale), size=drawn + known)
+        direction = label_directions(torch.as_tensor(label), self._scale)
+        labels = torch.as_tensor(self._sampler.draw(drawn, generator)) if drawn else self._labels[:0]
+        if known:
+            at, flux, change = self._ab_initio(label[drawn:], generator)
+            labels = torch.cat([labels, at])
+        inputs, along = derivative(self._transform, labels, direction)
+        if drawn:
+            assert self._interpolant is not None
+            of_draws = derivative(self._interpolant.flux_of_inputs, inputs[:drawn], along[:drawn])
+            if not known:
+                return Derivatives(inputs, along, *of_draws)
+            flux, change = torch.cat([of_draws[0], flux]), torch.cat([of_draws[1], change])
+        return Derivatives(inputs, along, flux, change)
 
-    def _random_directions(self, n: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], Tensor]:
-        label = generator.integers(len(self._scale), size=n)
-        return label, label_directions(torch.as_tensor(label), self._scale)
-
-    def _interpolated_derivatives(self, generator: np.random.Generator) -> Derivatives:
-        assert self._interpolant is not None
-        n = self._config.interpolated_gradients
-        labels = torch.as_tensor(self._sampler.draw(n, generator))
-        _, direction = self._random_directions(n, generator)
-        with torch.no_grad():
-            flux, change = derivative(self._interpolant.flux, labels, direction)
-        return Derivatives(labels, direction, flux, change)
-
-    def _ab_initio_derivatives(self, generator: np.random.Generator) -> Derivatives:
+    def _ab_initio(
+        self, label: NDArray[np.int64], generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels (N, L), flux and change (N, P) of differential spectra of random stars to `label` (N,)."""
         gradients = self._gradients
         assert gradients is not None
-        n = self._config.gradient_batch
-        star = generator.integers(len(gradients), size=n)
-        label, direction = self._random_directions(n, generator)
+        star = generator.integers(len(gradients), size=len(label))
         # A forward difference is the derivative half a step on.
         half_step = 0.5 * gradients.step[label]  # (N,)
         labels = gradients.labels[star].copy()
-        labels[np.arange(n), label] += half_step
+        labels[np.arange(len(label)), label] += half_step
         change = gradients.gradient[star, label]  # (N, P)
         flux = gradients.flux[star] + half_step[:, None].astype(np.float32) * change
         scaled = change * self._scale.numpy()[label, None].astype(np.float32)
-        return Derivatives(torch.as_tensor(labels), direction, torch.as_tensor(flux), torch.as_tensor(scaled))
+        return torch.as_tensor(labels), torch.as_tensor(flux), torch.as_tensor(scaled)
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -202,9 +213,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.grid, self.config, self.directory = grid, config, directory
         self.device = torch.device(device)
-        training = ~grid.is_validation
-        if not training.any() or not grid.is_validation.any():
-            raise ModelError("the grid needs both training and validation stars (the data set 'split')")
+        grid.require_trainable()
         model = _from_linear_regression(grid, config) if start is None else _checked(start, grid, config)
         self.model = copy.deepcopy(model).requires_grad_(True).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -227,12 +236,21 @@ class Training:
     def checkpoint_path(self) -> Path:
         return self.directory / "checkpoint.safetensors"
 
-    def run(self, watch: Watcher | None = None) -> Evaluation:
-        """Train to the end, or from the last checkpoint; returns the evaluation of the best weights."""
+    def run(self, watch: Watcher | None = None, batches: TrainingBatches | None = None) -> Evaluation:
+        """Train to the end, or from the last checkpoint; returns the evaluation of the best weights.
+
+        Parameters
+        ----------
+        watch : callable, optional
+            Called with a `TrainingProgress` after every validation.
+        batches : TrainingBatches, optional
+            Of the same grid, label transform and configuration, where they were made before.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         if self.checkpoint_path.exists():
             self._resume()
-        batches = _Batches(self.grid, self.model.transform, self.config)
+        if batches is None:
+            batches = TrainingBatches(self.grid, copy.deepcopy(self.model.transform).cpu(), self.config)
         started, first_step = time.monotonic(), self.step
         sums = torch.zeros(2)
         while self.step < self.config.steps:
@@ -250,22 +268,23 @@ class Training:
         self.average.load_state_dict(self.best_state)
         return evaluate(self.average.forward, self.grid)
 
-    def _take_step(self, batches: _Batches) -> Tensor:
+    def _take_step(self, batches: TrainingBatches) -> Tensor:
         """One optimiser step; returns the (2,) flux and gradient terms."""
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, config)
         fade = max(1.0, config.gradient_warmup * config.steps)
         weight = config.gradient_weight * min(1.0, (self.step + 1) / fade)
-        labels, target = (part.to(self.device) for part in batches.flux(self.step))
-        total_flux = flux_term(self.model(labels), target)
+        inputs, target = (part.float().to(self.device) for part in batches.flux(self.step))
+        network = self.model.network
+        total_flux = flux_term(network(inputs), target)
         total_gradient = torch.zeros((), device=self.device)
         known = batches.derivatives(self.step) if weight > 0 else None
         if known is not None:
-            at, along, known_flux, known_change = (part.to(self.device) for part in astuple(known))
-            flux, change = derivative(self.model, at, along)
+            at, along, known_flux, known_change = (part.float().to(self.device) for part in astuple(known))
+            flux, change = derivative(network, at, along)
             total_gradient = gradient_term(change, known_change)
-            share = len(at) / (len(at) + len(labels))
+            share = len(at) / (len(at) + len(inputs))
             total_flux = (1.0 - share) * total_flux + share * flux_term(flux, known_flux)
         loss = total_flux + weight * total_gradient / _GRADIENT_UNIT
         self.optimiser.zero_grad(set_to_none=True)

@@ -1,8 +1,8 @@
 """From physical labels to the network's inputs.
 
 Line strength follows the number of absorbers, so an abundance enters as [X/H] = [X/Fe] + [Fe/H]; excitation
-and ionisation follow 1/T, so temperature enters as 5040 K / teff.  Most metals are seen as atoms in a gas that
-ionises them, some as ions: their abundances are shifted along temperature and electron pressure by what
+and ionisation follow 1/T, so temperature enters as 5040 K / teff.  Most metals are seen as atoms in a gas
+that ionises them, some as ions: their abundances are shifted along temperature and electron pressure by what
 moves their lines alike.  What one layer of gas makes of the labels (`line_formation`) is appended.  In these
 variables spectra are closer to linear, and a network has less to learn.  All of it is differentiable.
 """
@@ -76,11 +76,11 @@ class LabelTransform(nn.Module):
             element = name.removesuffix("_fe")
             ion[index] = -1.0 if element in _IONS else 0.0
             neutral[index] = 0.0 if element in _IONS | _NOT_IONISED else _NEUTRAL_SLOPE
-        for key, value in (("mix", mix), ("neutral_shift", neutral), ("ion_shift", ion)):
-            self.register_buffer(key, torch.as_tensor(value), persistent=False)
+        for key, constant in (("mix", mix), ("neutral_shift", neutral), ("ion_shift", ion)):
+            self.register_buffer(key, torch.as_tensor(constant), persistent=False)
         for key, value, default in (("mean", mean, 0.0), ("scale", scale, 1.0)):
-            given = np.full(self.n_inputs, default) if value is None else np.asarray(value, dtype=np.float64)
-            self.register_buffer(key, torch.tensor(given))
+            given = np.full(self.n_inputs, default) if value is None else value
+            self.register_buffer(key, torch.tensor(given, dtype=torch.float64))
 
     @classmethod
     def fitted(cls, label_names: Sequence[str], labels: NDArray[np.float64]) -> LabelTransform:

@@ -31,6 +31,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "model",
     "model_imperfection",
     "model_compare",
+    "model_compile",
     "fit",
     "calibrators",
     "calibration",

@@ -87,7 +87,7 @@ def train(
             grid,
             config,
             training.step,
-            watch=lambda epoch, epochs: progress.update(task, completed=epoch, total=epochs),
+            watch=lambda step, steps: progress.update(task, completed=step, total=steps),
         )
     plot_training(training.directory / "training.jsonl", training.directory / "loss.png")
     plot_residuals(training.average.cpu(), grid, training.directory / "residuals.png")
@@ -222,6 +222,7 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
     )
     error = emulator.metadata["compile_error"]
     typer.echo(f"compiled      rms {error['rms']:.5f} from the transformer")
+    typer.echo(_expected_error(emulator))
     print_table(
         "labels",
         ("label", "unit", "lowest", "highest", "description"),
@@ -231,6 +232,23 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
         ],
     )
     _print_evaluation(emulator.name, emulator.metadata["metrics"])
+
+
+def _expected_error(model: Emulator) -> str:
+    """One line: the model's stated error of a solar twin and of a cool giant, and how well it is known."""
+    stars = {"solar twin": (5772.0, 4.44, 0.0), "giant of 4500 K": (4500.0, 2.0, 0.0)}
+    said = []
+    for kind, (teff, logg, fe_h) in stars.items():
+        labels = model.label_range.mean(axis=1)
+        for name, value in (("teff", teff), ("logg", logg), ("fe_h", fe_h)):
+            labels[model.label_names.index(name)] = value
+        error = model.expected_error(labels)
+        said.append(f"{kind} {float((error**2).mean() ** 0.5):.4f}")
+    line = f"error         expected rms: {', '.join(said)}"
+    ratio = model.metadata["expected_error"].get("held_out_ratio")
+    if ratio:
+        line += f"; found over expected in stars left out: {ratio[0]:.2f} (16-84 %: {ratio[1]:.2f}-{ratio[2]:.2f})"
+    return line
 
 
 @model_app.command("register")

@@ -45,7 +45,7 @@ def build_model(
         Steps that were taken: fewer than ``training.steps`` where the run was stopped early.
     compiling : CompileConfig, optional
     watch : callable, optional
-        Called with (epoch, epochs) of the compilation.
+        Called with (step, steps) of the compilation.
 
     Returns
     -------

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from phdl_catalog.emulator.sampling import LabelSampler
 from phdl_catalog.emulator.transforms import LabelTransform
 
+_WARMUP_STEPS = 100
+_WATCH_EVERY = 50
+
 
 @dataclass(frozen=True)
 class CompileConfig:
@@ -32,17 +35,19 @@ class CompileConfig:
         Width of the two hidden layers.
     spectra : int
         Draws of the transformer to learn from.
-    epochs, batch : int
+    steps, batch : int
+        Optimiser steps, and spectra in each.
     learning_rate : float
+        At the start; it falls to zero in a straight line.
     seed : int
     """
 
-    components: int = 256
+    components: int = 320
     hidden: int = 512
-    spectra: int = 40_000
-    epochs: int = 50
-    batch: int = 250
-    learning_rate: float = 7e-3
+    spectra: int = 60_000
+    steps: int = 6_000
+    batch: int = 1_000
+    learning_rate: float = 1.5e-2
     seed: int = 0
 
 
@@ -150,7 +155,7 @@ def compile_network(
     transform : LabelTransform
     config : CompileConfig
     watch : callable, optional
-        Called with (epoch, epochs).
+        Called with (step, steps) now and then.
 
     Returns
     -------
@@ -197,21 +202,25 @@ def _train(
         network.linear.weight.copy_((slope / network.coefficient_scale).T)
         network.linear.bias.copy_(-(centre @ slope) / network.coefficient_scale)
         network.last.weight.mul_(0.1)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
-    steps_per_epoch = math.ceil(len(inputs) / config.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.05
-    )
+    # Steps along orthogonalised gradients reach an error that Adam needs many times the work for.
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim == 2]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Adam(vectors, lr=config.learning_rate),
+    ]
     scale = network.coefficient_scale
     unit = float(scale.square().mean())
-    for epoch in range(config.epochs):
-        order = torch.as_tensor(generator.permutation(len(inputs)))
-        for rows in order.split(config.batch):
-            difference = network._scaled(inputs[rows]) * scale - target[rows]
-            loss = difference.square().mean() / unit
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+    for step in range(config.steps):
+        warm = min(1.0, (step + 1) / _WARMUP_STEPS) * (1.0 - step / config.steps)
+        rows = torch.as_tensor(generator.integers(len(inputs), size=min(config.batch, len(inputs))))
+        difference = network._scaled(inputs[rows]) * scale - target[rows]
+        loss = difference.square().mean() / unit
+        loss.backward()
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * warm
             optimiser.step()
-            schedule.step()
-        if watch is not None:
-            watch(epoch + 1, config.epochs)
+            optimiser.zero_grad(set_to_none=True)
+        if watch is not None and (step + 1) % _WATCH_EVERY == 0:
+            watch(step + 1, config.steps)

@@ -37,7 +37,7 @@ def test_a_model_is_trained_on_a_declared_label_and_remembers_what_it_means(
     training = Training(grid, config, tmp_path)
     training.run()
     path = tmp_path / "m.safetensors"
-    compiling = CompileConfig(components=8, hidden=16, spectra=100, epochs=1, batch=50)
+    compiling = CompileConfig(components=8, hidden=16, spectra=100, steps=20, batch=50)
     build_model(path, "m", training.average, grid, config, 4, compiling)
     model = Emulator.from_file(path)
     assert model.label_names[3] == "reddening"

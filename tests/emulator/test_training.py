@@ -162,7 +162,7 @@ def test_evaluation_counts_an_error_of_known_size(small_grid: AbInitioGrid) -> N
 
 
 def test_the_same_seed_gives_the_same_file(small_grid: AbInitioGrid, tmp_path: Path) -> None:
-    compiling = CompileConfig(components=12, hidden=16, spectra=200, epochs=2, batch=50)
+    compiling = CompileConfig(components=12, hidden=16, spectra=200, steps=20, batch=50)
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         training = Training(small_grid, config(steps=20), folder)

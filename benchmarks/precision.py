@@ -80,29 +80,23 @@ def observe_grid(grid: AbInitioGrid, stars: int, repeats: int, snr: float, seed:
     return Observed(grid.labels[rows], rv, flux, ivar, bad)
 
 
-class Unsure:
-    """A model with another stated error."""
+class Certain:
+    """A model that states no error."""
 
-    def __init__(self, model: Emulator, pixel_error: NDArray[np.floating] | None) -> None:
-        self._model, self.pixel_error = model, pixel_error
+    expected_error = None
+
+    def __init__(self, model: Emulator) -> None:
+        self._model = model
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._model, name)
 
 
-def fit(model: Emulator, observed: Observed, pixel_error: NDArray[np.floating] | None) -> FitResult:
+def fit(model: Emulator, observed: Observed, stated: bool) -> FitResult:
     """Fits without the correction for real stars; the error floor goes with the stated error."""
-    options = FitOptions(correct_model=False, velocity_floor=0.0, fit_error_floor=pixel_error is not None)
-    fitter = Fitter(Unsure(model, pixel_error), options)
+    options = FitOptions(correct_model=False, velocity_floor=0.0, fit_error_floor=stated)
+    fitter = Fitter(model if stated else Certain(model), options)
     return fitter.fit(SURVEY_GRID.wavelength, observed.flux, observed.ivar, observed.bad)
-
-
-def stated_error(model: Emulator, grid: AbInitioGrid) -> NDArray[np.floating]:
-    """The model's own error at each pixel; one that states none is compared with the grid."""
-    own = getattr(model, "pixel_error", None)
-    if own is not None:
-        return np.asarray(own)
-    return np.sqrt(np.square(model.compiled.predict(grid.labels) - grid.flux).mean(axis=0))
 
 
 def spread(values: NDArray[np.float64]) -> float:
@@ -136,10 +130,9 @@ def measure(
 ) -> list[Precision]:
     """Observe, fit twice, compare; label by label and S/N by S/N, velocity last."""
     out = []
-    error = stated_error(model, grid)
     for snr in snrs:
         observed = observe_grid(grid, stars, repeats, snr, seed)
-        photons, result = fit(model, observed, None), fit(model, observed, error)
+        photons, result = fit(model, observed, stated=False), fit(model, observed, stated=True)
         truth = np.column_stack([observed.labels, observed.rv])
         values = [np.column_stack([item.labels, item.rv]) for item in (photons, result)]
         errors = [np.column_stack([item.errors, item.e_rv]) for item in (photons, result)]

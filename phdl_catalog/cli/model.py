@@ -247,7 +247,8 @@ def _expected_error(model: Emulator) -> str:
     line = f"error         expected rms: {', '.join(said)}"
     ratio = model.metadata["expected_error"].get("held_out_ratio")
     if ratio:
-        line += f"; found over expected in stars left out: {ratio[0]:.2f} (16-84 %: {ratio[1]:.2f}-{ratio[2]:.2f})"
+        middle, low, high = ratio
+        line += f"; found over expected in stars left out: {middle:.2f} (16-84 %: {low:.2f}-{high:.2f})"
     return line
 
 

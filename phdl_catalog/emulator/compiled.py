@@ -20,6 +20,7 @@ from phdl_catalog.emulator.sampling import LabelSampler
 from phdl_catalog.emulator.transforms import LabelTransform
 
 _WARMUP_STEPS = 100
+_RIDGE = 1e-3
 _WATCH_EVERY = 50
 
 
@@ -44,7 +45,7 @@ class CompileConfig:
 
     components: int = 320
     hidden: int = 512
-    spectra: int = 60_000
+    spectra: int = 160_000
     steps: int = 6_000
     batch: int = 1_000
     learning_rate: float = 1.5e-2
@@ -128,6 +129,10 @@ class CompileError:
     n: int
 
 
+#: Spectra from which the basis is made, and that are held in memory at once.
+_BASIS_SPECTRA = 30_000
+
+
 def _draw_flux(
     flux_of: Callable[[Tensor], Tensor], sampler: LabelSampler, n: int, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -135,6 +140,28 @@ def _draw_flux(
     with torch.no_grad():
         flux = torch.cat([flux_of(part) for part in labels.split(128)])
     return labels, flux
+
+
+def _draw_coefficients(
+    flux_of: Callable[[Tensor], Tensor],
+    sampler: LabelSampler,
+    config: CompileConfig,
+    generator: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean (P,) and basis (K, P) of the model's spectra; labels (n, L) and coefficients (n, K)."""
+    labels, flux = _draw_flux(flux_of, sampler, min(config.spectra, _BASIS_SPECTRA), generator)
+    mean = flux.mean(dim=0)
+    centred = flux - mean
+    # Eigenvectors of the (P, P) covariance: cheaper than the singular vectors of all spectra.
+    _, vectors = torch.linalg.eigh((centred.T @ centred).double())
+    basis = vectors.flip(1)[:, : config.components].T.float().contiguous()
+    parts = [(labels, centred @ basis.T)]
+    del flux, centred
+    while (done := sum(len(part[0]) for part in parts)) < config.spectra:
+        more = min(config.spectra - done, _BASIS_SPECTRA // 10)
+        labels, flux = _draw_flux(flux_of, sampler, more, generator)
+        parts.append((labels, (flux - mean) @ basis.T))
+    return mean, basis, torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
 def compile_network(
@@ -163,18 +190,14 @@ def compile_network(
     """
     torch.manual_seed(config.seed)
     generator = np.random.default_rng(config.seed)
-    labels, flux = _draw_flux(flux_of, sampler, config.spectra, generator)
-    mean = flux.mean(dim=0)
-    centred = flux - mean
-    # Eigenvectors of the (P, P) covariance: cheaper than the singular vectors of all spectra.
-    _, vectors = torch.linalg.eigh((centred.T @ centred).double())
-    basis = vectors.flip(1)[:, : config.components].T.float().contiguous()
-    target = centred @ basis.T  # (n, K)
-    network = CompiledNetwork(transform, flux.shape[1], config.components, config.hidden)
+    mean, basis, labels, target = _draw_coefficients(flux_of, sampler, config, generator)
+    network = CompiledNetwork(transform, basis.shape[1], config.components, config.hidden)
     network.basis[0], network.basis[1:] = mean, basis
-    network.coefficient_scale.copy_(target.std(dim=0))
-    del flux, centred
-    _train(network, transform(labels).float(), target, config, generator, watch)
+    spread = target.std(dim=0)
+    # Components without any variation, in a grid of few lines, must not be divided by.
+    network.coefficient_scale.copy_(spread.clamp(min=1e-6 * float(spread.max())))
+    inputs = torch.cat([transform(part).float() for part in labels.split(_BASIS_SPECTRA // 10)])
+    _train(network, inputs, target, config, generator, watch)
     fresh, truth = _draw_flux(flux_of, sampler, 2000, np.random.default_rng(config.seed + 1))
     with torch.no_grad():
         error = network(fresh) - truth
@@ -197,7 +220,10 @@ def _train(
 ) -> None:
     """Least squares on coefficients: with an orthonormal basis that is least squares on flux."""
     centre = inputs.mean(dim=0)
-    slope = torch.linalg.lstsq((inputs - centre).double(), target.double()).solution.float()  # (L, K)
+    # Inputs are nearly collinear: a ridge keeps the weights small, hence safe in half precision.
+    x = (inputs - centre).double()
+    ridge = _RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
+    slope = torch.linalg.solve(x.T @ x + ridge, x.T @ target.double()).float()  # (I, K)
     with torch.no_grad():
         network.linear.weight.copy_((slope / network.coefficient_scale).T)
         network.linear.bias.copy_(-(centre @ slope) / network.coefficient_scale)

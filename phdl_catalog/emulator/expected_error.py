@@ -26,6 +26,9 @@ _SMOOTHING = 2.5
 #: Ridge on the slopes of the amplitude; a few dozen stars know three slopes, but not at any price.
 _RIDGE = 0.03
 
+#: Pixels without a line have no error at all in a simple grid; nothing is promised to be perfect.
+_SMALLEST = 1e-3
+
 
 @dataclass(frozen=True)
 class ExpectedError:
@@ -36,9 +39,9 @@ class ExpectedError:
     label_names : tuple of str
         Length L, of the labels that come in.
     profile : (P,) float64
-        Error of a star whose amplitude is one.
+        Error of a pixel relative to the amplitude.
     trend : (4,) float64
-        Natural logarithm of the amplitude: constant, and slopes in ``5040 K / teff - 1``, ``logg - 4`` and
+        Natural logarithm of the amplitude, which is the error's rms over pixels: constant, and slopes in ``5040 K / teff - 1``, ``logg - 4`` and
         ``fe_h``.
     limits : (2,) float64
         Smallest and largest amplitude: those of the validation stars.
@@ -79,7 +82,7 @@ class ExpectedError:
         limits = np.exp([expected.min(), expected.max()])
         scaled = (residuals / np.exp(expected)[:, None]) ** 2
         profile = np.sqrt(gaussian_filter1d(weight @ scaled / weight.sum(), _SMOOTHING))
-        return cls(label_names, profile, trend, limits)
+        return cls(label_names, np.maximum(profile, _SMALLEST), trend, limits)
 
     @classmethod
     def from_tensors(cls, label_names: tuple[str, ...], tensors: Mapping[str, Tensor]) -> ExpectedError:

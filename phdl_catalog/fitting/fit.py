@@ -118,19 +118,21 @@ class Fitter:
     def _template_errors(self, model: Model) -> Tensor:
         """Squared error (T, P) of the model at the pixels of the fit, for stars like each of the templates.
 
-        The error of interpolation is the same for all; that of the line list grows with the lines.
+        The emulator's own error is as the model states it; that of the line list grows with the lines.
         """
         grid = self._forward.grid
         variance = np.zeros((len(self._templates.flux), grid.size))
-        stated = getattr(model, "pixel_error", None)
+        labels = self._templates.labels.double().cpu().numpy()
+        stated = getattr(model, "expected_error", None)
         if stated is not None:
-            values = np.asarray(stated.cpu() if isinstance(stated, Tensor) else stated, dtype=np.float64)
-            if values.shape != (grid.size + 2 * REACH,) or not np.all(np.isfinite(values)):
+            values = np.asarray(stated(labels), dtype=np.float64)
+            expected = (len(labels), grid.size + 2 * REACH)
+            if values.shape != expected or not np.all(np.isfinite(values)):
                 raise ModelError(
-                    f"the model's pixel_error has shape {values.shape}, or is not finite; "
-                    f"it must be ({grid.size + 2 * REACH},)"
+                    f"the model's expected_error has shape {values.shape}, or is not finite; "
+                    f"it must be {expected}"
                 )
-            variance += values[REACH:-REACH] ** 2
+            variance += values[:, REACH:-REACH] ** 2
         if self._imperfection is not None:
             spectra = self._forward.full_template(self._templates.labels).double().cpu().numpy()
             amplitude = self._imperfection.amplitude(spectra)

@@ -83,7 +83,7 @@ class LineModel:
         self._half = torch.as_tensor(np.ptp(RANGE, axis=1) / 2, dtype=torch.float32)
         self.label_names, self.label_range = NAMES, RANGE
         self.resolution, self.name = RESOLUTION, "lines"
-        self.pixel_error: NDArray[np.float32] | None = None
+        self.stated_error = 0.0
 
     def _design(self, unit: Tensor) -> Tensor:
         """1, x and all products of two (N, 91)."""
@@ -115,6 +115,9 @@ class LineModel:
         """Largest excursion from the middle of the range, 1 at its edge."""
         unit = (np.asarray(labels) - RANGE.mean(axis=1)) / (np.ptp(RANGE, axis=1) / 2)
         return np.abs(unit[:, :4]).max(axis=1)
+
+    def expected_error(self, labels: ArrayLike) -> NDArray[np.float64]:
+        return np.full((len(np.asarray(labels)), GRID.size), self.stated_error)
 
     def predict(self, labels: ArrayLike) -> NDArray[np.float32]:
         rows = torch.as_tensor(np.asarray(labels), dtype=torch.float32)

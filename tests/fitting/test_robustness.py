@@ -122,7 +122,7 @@ def test_a_star_outside_the_grid_is_flagged(model: LineModel, fitter: Fitter, sa
 
 def test_a_stated_model_error_widens_the_errors(model: LineModel, sample: Sample, result: FitResult) -> None:
     unsure = LineModel()
-    unsure.pixel_error = np.full(model.wavelength.size, 0.05, dtype=np.float32)
+    unsure.stated_error = 0.05
     other = fit_spectra(sample.wavelength, sample.flux[:8], sample.ivar[:8], model=unsure)
     assert np.all(np.median(other.errors / result.errors[:8], axis=0) > 1.5)
     assert np.median(other.chi2) < 0.5

@@ -45,8 +45,8 @@ class CompileConfig:
 
     components: int = 320
     hidden: int = 512
-    spectra: int = 160_000
-    steps: int = 6_000
+    spectra: int = 120_000
+    steps: int = 4_000
     batch: int = 1_000
     learning_rate: float = 1.5e-2
     seed: int = 0

@@ -16,6 +16,7 @@ from phdl_catalog.database.selection import Selection
 from phdl_catalog.database.session import connect
 from phdl_catalog.emulator.checkpoint import ModelHeader, write_model
 from phdl_catalog.emulator.compiled import CompiledNetwork
+from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.model import Emulator, TransformerModel
 from phdl_catalog.emulator.network import NetworkConfig, SpectrumTransformer
 from phdl_catalog.emulator.region import TrainingRegion
@@ -45,19 +46,22 @@ def small_model(folder: Path, name: str = "small") -> Path:
     """Write a model file whose spectra are lines that grow with the labels."""
     generator = np.random.default_rng(7)
     labels = generator.uniform(_LOW, _HIGH, (200, len(LABELS)))
-    transform = LabelTransform(LABELS)
-    inputs = transform(torch.as_tensor(labels)).numpy()
-    transform = LabelTransform(LABELS, inputs.mean(axis=0), inputs.std(axis=0))
+    transform = LabelTransform.fitted(LABELS, labels)
     network = NetworkConfig(patch=256, width=8, depth=1, heads=1, feed_forward=1, label_features=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        transformer = TransformerModel(transform, SpectrumTransformer(len(LABELS), _PIXELS.size, network))
-        compiled = CompiledNetwork(transform, len(LABELS), _PIXELS.size, _COMPONENTS, 8)
+        transformer = TransformerModel(
+            transform, SpectrumTransformer(transform.n_inputs, _PIXELS.size, network)
+        )
+        compiled = CompiledNetwork(transform, _PIXELS.size, _COMPONENTS, 8)
     with torch.no_grad():
         torch.nn.init.zeros_(compiled.last.weight)
         torch.nn.init.zeros_(compiled.last.bias)
         torch.nn.init.zeros_(compiled.linear.bias)
-        compiled.linear.weight.copy_(torch.as_tensor(generator.normal(size=(_COMPONENTS, len(LABELS)))))
+        # Coefficients follow the labels, and nothing of what a layer of gas makes of them.
+        torch.nn.init.zeros_(compiled.linear.weight)
+        slopes = generator.normal(size=(_COMPONENTS, len(LABELS)))
+        compiled.linear.weight[:, : len(LABELS)] = torch.as_tensor(slopes, dtype=torch.float32)
         compiled.basis.copy_(torch.as_tensor(_lines(generator)))
     header = ModelHeader(
         name=name,
@@ -74,6 +78,7 @@ def small_model(folder: Path, name: str = "small") -> Path:
     tensors |= {f"compiled.{key}": value.clone() for key, value in compiled.state_dict().items()}
     tensors["region.atmospheres"] = torch.as_tensor(region.atmospheres)
     tensors["region.label_range"] = torch.as_tensor(region.label_range)
+    tensors |= ExpectedError(LABELS, np.full(_PIXELS.size, 1.0), np.zeros(4), np.full(2, 1e-3)).tensors()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     write_model(path, header, tensors)

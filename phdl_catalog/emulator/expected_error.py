@@ -41,8 +41,8 @@ class ExpectedError:
     profile : (P,) float64
         Error of a pixel relative to the amplitude.
     trend : (4,) float64
-        Natural logarithm of the amplitude, which is the error's rms over pixels: constant, and slopes in ``5040 K / teff - 1``, ``logg - 4`` and
-        ``fe_h``.
+        Natural logarithm of the amplitude, which is the error's rms over pixels: constant, and slopes in
+        ``5040 K / teff - 1``, ``logg - 4`` and ``fe_h``.
     limits : (2,) float64
         Smallest and largest amplitude: those of the validation stars.
     """

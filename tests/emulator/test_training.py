@@ -77,16 +77,16 @@ def test_a_warm_start_begins_where_the_earlier_model_ended(small_grid: AbInitioG
     earlier = Training(small_grid, config(), tmp_path / "earlier")
     reached = earlier.run().rms
     cold, warm = (
-        Training(small_grid, config(steps=1), tmp_path / name, start=start)
+        Training(small_grid, config(steps=1, learning_rate=1e-6), tmp_path / name, start=start)
         for name, start in (("cold", None), ("warm", earlier.average))
     )
     cold.run()
-    assert warm.run().rms == pytest.approx(reached, rel=0.1)
+    assert warm.run().rms == pytest.approx(reached, rel=0.01)
     before, *after = (
         training.average(torch.as_tensor(small_grid.labels)) for training in (earlier, cold, warm)
     )
     moved = [float((flux - before).square().mean().sqrt()) for flux in after]
-    assert moved[1] < 0.2 * moved[0]
+    assert moved[1] < 0.1 * moved[0]
     other = NetworkConfig(patch=32, width=32, depth=1, heads=2, label_features=16)
     with pytest.raises(ModelError, match="give it the same"):
         Training(small_grid, config(network=other), tmp_path / "other", start=earlier.average)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp, vjp, vmap
+from torch.func import vjp
 
 #: Temperature of the layer in units of teff, and its optical depth.
 _TEMPERATURE, _DEPTH = 0.85, 0.3
@@ -39,6 +39,9 @@ _RAYLEIGH = 2.3e-27
 
 #: Newton steps for the electron pressure; six bring double precision from anywhere in a grid.
 _NEWTON_STEPS = 6
+
+#: Step of the differences in theta, log10 pressure, logg and abundances.
+_STEP = 1e-5
 
 _LN10 = math.log(10.0)
 
@@ -187,15 +190,18 @@ class LineFormation(nn.Module):
         dtype = labels.dtype
         pull = vjp(lambda x: self._newton_step(x, pressure), labels)[1]
         pressure_slope: Tensor = pull(torch.ones_like(pressure))[0]  # (N, L)
-        theta, logg, abundances = self.theta(labels), labels[..., self._logg], self._abundances(labels)
-
-        def along(direction: Tensor) -> Tensor:
-            of_abundances = (direction[3:] @ self.cno.to(dtype)).expand_as(abundances)
-            tangents = (*(direction[i].expand_as(theta) for i in range(3)), of_abundances)
-            change: Tensor = jvp(self._features, (theta, pressure, logg, abundances), tangents)[1]
-            return change
-
-        slopes = vmap(along)(torch.eye(6, dtype=dtype, device=labels.device))  # (6, N, F)
+        # Central differences in the six variables: in double precision good to seven digits, and unlike
+        # forward-mode differentiation safe in threads.
+        shift = _STEP * torch.eye(6, dtype=torch.float64, device=labels.device)
+        shift = torch.cat([shift, -shift])[:, None, :]  # (12, 1, 6)
+        at = self._features(
+            self.theta(labels).double() + shift[..., 0],
+            pressure.double() + shift[..., 1],
+            labels[:, self._logg].double() + shift[..., 2],
+            self._abundances(labels).double() + shift[..., 3:] @ self.cno,
+        )
+        slopes = ((at[:6] - at[6:]) / (2.0 * _STEP)).to(dtype)  # (6, N, F)
+        theta = self.theta(labels)
         mix = self.mix.to(dtype)
         jacobian = (self.direct.to(dtype) @ mix.T).expand(len(labels), -1, -1).clone()
         jacobian += torch.einsum("enf,le->nfl", slopes[3:], mix[:, self._cno])

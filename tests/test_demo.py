@@ -16,8 +16,8 @@ from phdl_catalog.spectra.mock_release import Manifest, ReleaseFolder
 
 pytestmark = pytest.mark.slow
 
-#: Small, but with enough pairs and references that there is something to learn from them.
-STARS = 160
+#: As the demo comes: with fewer stars its pairs and references are too few to fix a trend.
+STARS = 400
 
 
 def phdl(directory: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -63,8 +63,7 @@ def test_the_catalogue_has_most_subgiants_and_hardly_anything_else(first: dict[s
 
 def test_calibration_takes_out_most_of_the_injected_trend(first: dict[str, Any]) -> None:
     assert first["trend_before"] > 0.06
-    # Fewer pairs and references than in the full demo, which takes out nearly all of it.
-    assert first["trend_after"] < 0.65 * first["trend_before"]
+    assert first["trend_after"] < 0.3 * first["trend_before"]
 
 
 def test_stellar_parameters_are_recovered(first: dict[str, Any]) -> None:

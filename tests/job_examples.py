@@ -47,22 +47,27 @@ def small_model(folder: Path, name: str = "small") -> Path:
     generator = np.random.default_rng(7)
     labels = generator.uniform(_LOW, _HIGH, (200, len(LABELS)))
     transform = LabelTransform.fitted(LABELS, labels)
-    network = NetworkConfig(patch=256, width=8, depth=1, heads=1, feed_forward=1, label_features=4)
+    network = NetworkConfig(
+        patch=256, width=8, depth=1, heads=1, feed_forward=1, label_features=4,
+        components=_COMPONENTS, direct_hidden=8,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         transformer = TransformerModel(
-            transform, SpectrumTransformer(transform.n_inputs, _PIXELS.size, network)
+            transform,
+            SpectrumTransformer(transform.n_inputs, _PIXELS.size, transform.abundance_columns, network),
         )
         compiled = CompiledNetwork(transform, _PIXELS.size, _COMPONENTS, 8)
     with torch.no_grad():
-        torch.nn.init.zeros_(compiled.last.weight)
-        torch.nn.init.zeros_(compiled.last.bias)
-        torch.nn.init.zeros_(compiled.linear.bias)
+        small = compiled.network
+        torch.nn.init.zeros_(small.last.weight)
+        torch.nn.init.zeros_(small.last.bias)
+        torch.nn.init.zeros_(small.linear.bias)
         # Coefficients follow the labels, and nothing of what a layer of gas makes of them.
-        torch.nn.init.zeros_(compiled.linear.weight)
+        torch.nn.init.zeros_(small.linear.weight)
         slopes = generator.normal(size=(_COMPONENTS, len(LABELS)))
-        compiled.linear.weight[:, : len(LABELS)] = torch.as_tensor(slopes, dtype=torch.float32)
-        compiled.basis.copy_(torch.as_tensor(_lines(generator)))
+        small.linear.weight[:, : len(LABELS)] = torch.as_tensor(slopes, dtype=torch.float32)
+        transformer.network.basis.copy_(torch.as_tensor(_lines(generator)))
     header = ModelHeader(
         name=name,
         label_names=LABELS,
@@ -75,7 +80,9 @@ def small_model(folder: Path, name: str = "small") -> Path:
     )
     region = TrainingRegion.from_labels(LABELS, labels)
     tensors = {f"transformer.{key}": value for key, value in transformer.state_dict().items()}
-    tensors |= {f"compiled.{key}": value.clone() for key, value in compiled.state_dict().items()}
+    tensors |= {
+        f"compiled.{key}": value.clone() for key, value in compiled.state_dict().items() if key != "basis"
+    }
     tensors["region.atmospheres"] = torch.as_tensor(region.atmospheres)
     tensors["region.label_range"] = torch.as_tensor(region.label_range)
     tensors |= ExpectedError(LABELS, np.full(_PIXELS.size, 1.0), np.zeros(4), np.full(2, 1e-3)).tensors()

@@ -65,10 +65,13 @@ def train(
     start = load_model(start_from).transformer if start_from else None
     training = Training(grid, config, folder / f"{name}.training", device, start)
     with progress_bar() as progress:
-        task = progress.add_task("interpolating the grid", total=config.steps)
+        task = progress.add_task("reading", total=None)
+
+        def preparing(what: str, done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, description=what)
 
         def watch(state: TrainingProgress) -> None:
-            progress.update(task, completed=state.step, description="training")
+            progress.update(task, completed=state.step, total=config.steps, description="training")
             progress.console.print(
                 f"step {state.step}: flux term {state.loss_flux:.2f}, "
                 f"gradient term {state.loss_gradient:.3f}; "
@@ -78,7 +81,7 @@ def train(
                 highlight=False,
             )
 
-        training.run(watch)
+        training.run(watch, preparing)
         task = progress.add_task("compiling", total=None)
         header = build_model(
             folder / f"{name}.safetensors",

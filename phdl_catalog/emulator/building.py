@@ -10,11 +10,12 @@ import torch
 
 from phdl_catalog import __version__
 from phdl_catalog.emulator.checkpoint import ModelHeader, rounded, write_model
-from phdl_catalog.emulator.compiled import CompileConfig, compile_network
+from phdl_catalog.emulator.compiled import CompileConfig, compile_network, measure_compile_error
 from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import evaluate
 from phdl_catalog.emulator.expected_error import measure_expected_error
 from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.losses import label_scale
 from phdl_catalog.emulator.model import TransformerModel
 from phdl_catalog.emulator.region import TrainingRegion
 from phdl_catalog.emulator.sampling import LabelSampler
@@ -59,8 +60,10 @@ def build_model(
     transform = LabelTransform(
         grid.label_names, transformer.transform.mean.numpy(), transformer.transform.scale.numpy()
     )
-    compiled, error = compile_network(transformer, LabelSampler.from_grid(grid), transform, compiling, watch)
+    sampler, network = LabelSampler.from_grid(grid), transformer.network
+    compiled = compile_network(network, sampler, transform, label_scale(grid.label_names), compiling, watch)
     compiled.load_state_dict(rounded(compiled.state_dict()))
+    error = measure_compile_error(compiled, network, sampler)
     region = TrainingRegion.from_labels(grid.label_names, training_labels)
     expected, expectation = measure_expected_error(compiled, grid)
     header = ModelHeader(
@@ -70,7 +73,7 @@ def build_model(
         pixel_size=grid.pixels.size,
         resolution=grid.resolution,
         network=transformer.network.config.as_dict(),
-        compiled={"components": compiling.components, "hidden": compiling.hidden},
+        compiled={"components": compiled.network.components, "hidden": compiling.hidden},
         metadata={
             "code_version": __version__,
             "grid": grid.source,
@@ -85,7 +88,8 @@ def build_model(
         },
     )
     tensors = {f"transformer.{key}": value for key, value in transformer.state_dict().items()}
-    tensors |= {f"compiled.{key}": value for key, value in compiled.state_dict().items()}
+    # The basis is the transformer's.
+    tensors |= {f"compiled.{key}": v for key, v in compiled.state_dict().items() if key != "basis"}
     # One dimension each way keeps these in full precision.
     tensors["region.atmospheres"] = torch.as_tensor(region.atmospheres)
     tensors["region.label_range"] = torch.as_tensor(region.label_range)

@@ -20,7 +20,7 @@ from torch import Tensor
 from phdl_catalog.errors import ModelError
 
 #: Raised when what a file holds changes its meaning; files of other versions are refused.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _HEADER_KEY = "phdl"
 

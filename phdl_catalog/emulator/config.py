@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from phdl_catalog.emulator.distilling import DistilConfig
 from phdl_catalog.emulator.interpolant import InterpolantConfig
 from phdl_catalog.emulator.network import NetworkConfig
 from phdl_catalog.errors import InputError
@@ -16,16 +17,18 @@ from phdl_catalog.errors import InputError
 class TrainingConfig(BaseModel):
     """Hyperparameters of a training run; the defaults are those of the packaged model.
 
-    One step takes `grid_batch` spectra of the grid and `interpolated_batch` draws of the interpolant, and for
-    the gradient term `interpolated_gradients` derivatives of the interpolant along random labels and
-    `gradient_batch` ab initio differential spectra.
+    With an interpolant, the direct path is taught first and held; without, it begins as linear regression and
+    is trained with the rest.  Then one step takes `grid_batch` spectra of the grid and `interpolated_batch`
+    draws of the interpolant, and for the gradient term `interpolated_gradients` derivatives of the
+    interpolant along random labels and `gradient_batch` ab initio differential spectra.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: NetworkConfig = NetworkConfig()
     interpolant: InterpolantConfig | None = InterpolantConfig()
-    steps: int = Field(default=5_500, ge=1, description="Optimiser steps.")
+    direct: DistilConfig = DistilConfig()
+    steps: int = Field(default=2_500, ge=1, description="Optimiser steps.")
     grid_batch: int = Field(default=16, ge=0)
     interpolated_batch: int = Field(default=32, ge=0)
     interpolated_gradients: int = Field(default=4, ge=0)
@@ -38,7 +41,7 @@ class TrainingConfig(BaseModel):
     warmup_steps: int = Field(default=300, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     averaging: float = Field(default=0.998, ge=0, lt=1, description="Decay of the weights' running mean.")
-    validate_every: int = Field(default=300, ge=1)
+    validate_every: int = Field(default=250, ge=1)
     patience: int = Field(
         default=30,
         ge=1,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phdl_catalog.emulator.grid import AbInitioGrid, GradientSet
-from phdl_catalog.emulator.losses import derivative, label_directions
+from phdl_catalog.emulator.losses import derivative, label_directions, label_scale
 from phdl_catalog.errors import InputError
 
 FluxFunction = Callable[[Tensor], Tensor]
@@ -131,7 +131,7 @@ def evaluate(flux_of: FluxFunction, grid: AbInitioGrid, whole: bool = False) -> 
 def _evaluate_gradients(
     flux_of: FluxFunction, gradients: GradientSet, names: tuple[str, ...]
 ) -> dict[str, GradientQuality]:
-    scale = torch.tensor([100.0 if name == "teff" else 1.0 for name in names], dtype=torch.float64)
+    scale = label_scale(names)
     truth = gradients.gradient.astype(np.float64) * scale.numpy()[:, None]  # (G, L, P)
     predicted = np.empty_like(truth)
     every_label = torch.arange(len(names))

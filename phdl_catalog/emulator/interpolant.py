@@ -3,8 +3,8 @@
 A few hundred atmospheres in thirty dimensions are too few for a transformer: it fits them and errs between
 them.  A Gaussian process with a linear part and one length scale a label knows better what lies between,
 because weak labels get length scales that make them linear.  Every differential spectrum enters as the
-spectrum that it was computed from, flux + step x gradient.  The network is then trained on the grid *and* on
-draws from this interpolant; with a large grid it is not needed and can be switched off.
+spectrum that it was computed from, flux + step x gradient.  The network then learns from the grid *and* from
+draws of this interpolant; with a large grid it is not needed and can be switched off.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.principal import project, training_rows
 from phdl_catalog.emulator.transforms import LabelTransform
 
 #: Variance of the linear part relative to unit weight; only its ratio to the learnt weights matters.
@@ -34,35 +33,22 @@ class InterpolantConfig:
 
     Parameters
     ----------
-    components : int
-        Principal components of flux that are interpolated.
     groups : tuple of int
         Components are split here; each group has its own length scales.
     iterations : int
         Steps of the marginal-likelihood ascent, for each group.
     subset : int
         Spectra in each step's likelihood.
+    largest : int
+        Spectra that are interpolated at most, chosen at random: memory grows with their square.
     seed : int
     """
 
-    components: int = 300
     groups: tuple[int, ...] = (8, 40)
     iterations: int = 60
     subset: int = 1000
+    largest: int = 12_000
     seed: int = 0
-
-
-def _training_rows(grid: AbInitioGrid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Labels and fluxes of the training split, with the spectra behind its differential spectra."""
-    rows = ~grid.is_validation
-    labels, flux = [grid.labels[rows]], [grid.flux[rows].astype(np.float64)]
-    if grid.gradients is not None:
-        gradients = grid.gradients.select(~grid.gradients.is_validation)
-        shifted = gradients.labels[:, None, :] + np.diag(gradients.step)  # (G, L, L)
-        stepped = gradients.flux[:, None, :] + gradients.step[:, None] * gradients.gradient  # (G, L, P)
-        labels += [gradients.labels, shifted.reshape(-1, shifted.shape[-1])]
-        flux += [gradients.flux.astype(np.float64), stepped.reshape(-1, stepped.shape[-1])]
-    return np.concatenate(labels), np.concatenate(flux)
 
 
 class _Kernel(nn.Module):
@@ -123,37 +109,40 @@ def _squared_exponential(a: Tensor, b: Tensor, log_length: Tensor) -> Tensor:
 class GridInterpolant:
     """Gaussian-process interpolation of a grid's training split.
 
-    Use `fit` to make one.  ``flux(labels)`` is differentiable in the labels, forwards and backwards.
+    Use `fit` to make one.  It gives coefficients in a basis of spectra, differentiable in the labels.
     """
 
     def __init__(
-        self,
-        transform: LabelTransform,
-        kernels: list[_Kernel],
-        weights: list[Tensor],
-        inputs: Tensor,
-        basis: Tensor,
-        mean: Tensor,
+        self, transform: LabelTransform, kernels: list[_Kernel], weights: list[Tensor], inputs: Tensor
     ) -> None:
         self._transform = transform
         self._kernels = kernels
         self._weights = weights
-        self._inputs = inputs
-        self._basis = basis
-        self._mean = mean
+        self.inputs = inputs
 
     @classmethod
-    def fit(cls, grid: AbInitioGrid, transform: LabelTransform, config: InterpolantConfig) -> GridInterpolant:
-        """Fit kernels by marginal likelihood and condition on the training split."""
-        labels, flux = _training_rows(grid)
-        inputs = transform(torch.as_tensor(labels))
-        mean = flux.mean(axis=0)
-        _, _, directions = np.linalg.svd(flux - mean, full_matrices=False)
-        n_components = min(config.components, len(directions))
-        basis = directions[:n_components]
-        coefficients = torch.as_tensor((flux - mean) @ basis.T)
-        edges = [0, *(edge for edge in config.groups if edge < n_components), n_components]
+    def fit(
+        cls, grid: AbInitioGrid, transform: LabelTransform, basis: Tensor, config: InterpolantConfig
+    ) -> GridInterpolant:
+        """Fit kernels by marginal likelihood and condition on the training split.
+
+        Parameters
+        ----------
+        grid : AbInitioGrid
+        transform : LabelTransform
+        basis : (K + 1, P) Tensor
+            Mean spectrum and orthonormal directions.
+        config : InterpolantConfig
+        """
         generator = torch.Generator().manual_seed(config.seed)
+        labels, flux = training_rows(grid)
+        if len(labels) > config.largest:
+            rows = torch.randperm(len(labels), generator=generator)[: config.largest].numpy()
+            labels, flux = labels[rows], flux[rows]
+        inputs = transform(torch.as_tensor(labels))
+        coefficients = project(torch.as_tensor(flux), basis.double())
+        n_components = coefficients.shape[1]
+        edges = [0, *(edge for edge in config.groups if edge < n_components), n_components]
         kernels, weights = [], []
         for start, stop in pairwise(edges):
             target = coefficients[:, start:stop]
@@ -161,30 +150,24 @@ class GridInterpolant:
             with torch.no_grad():
                 weights.append(torch.linalg.solve(kernel.with_noise(inputs), target))
             kernels.append(kernel.requires_grad_(False))
-        return cls(
-            transform,
-            kernels,
-            weights,
-            inputs,
-            torch.as_tensor(basis, dtype=torch.float32),
-            torch.as_tensor(mean, dtype=torch.float32),
-        )
+        return cls(transform, kernels, weights, inputs)
 
-    def flux(self, labels: Tensor) -> Tensor:
-        """(N, L) -> (N, P), in float32."""
-        return self.flux_of_inputs(self._transform(labels.double()))
+    def coefficients(self, labels: Tensor) -> Tensor:
+        """(N, L) -> (N, K), float64."""
+        return self.of_inputs(self._transform(labels.double()))
 
-    def flux_of_inputs(self, x: Tensor) -> Tensor:
-        """(N, I) transformed labels, float64 -> (N, P), in float32.
+    def of_inputs(self, x: Tensor) -> Tensor:
+        """(N, I) transformed labels, float64 -> (N, K) coefficients, float64.
 
-        Weights of near neighbours are large and of opposite sign: single precision would not do before the
-        sum.
+        Weights of near neighbours are large and of opposite sign: single precision would not do.
         """
-        coefficients = [
-            kernel(x, self._inputs) @ weight
-            for kernel, weight in zip(self._kernels, self._weights, strict=True)
-        ]
-        return torch.cat(coefficients, dim=1).float() @ self._basis + self._mean
+        return torch.cat(
+            [
+                kernel(x, self.inputs) @ weight
+                for kernel, weight in zip(self._kernels, self._weights, strict=True)
+            ],
+            dim=1,
+        )
 
 
 def _fit_kernel(

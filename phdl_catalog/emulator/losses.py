@@ -1,8 +1,12 @@
-"""The two terms of the loss: flux, and the derivatives of flux."""
+"""The two terms of the loss: flux, and the derivatives of flux.
+
+Both are taken of coefficients in an orthonormal basis of spectra, where a sum over coefficients is the sum
+over pixels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +23,7 @@ GRADIENT_FLOOR = 0.001
 def derivative(
     function: Callable[[Tensor], Tensor], labels: Tensor, direction: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Flux and its exact derivative along a direction, by forward-mode differentiation.
+    """A function and its exact derivative along a direction, by forward-mode differentiation.
 
     Parameters
     ----------
@@ -29,26 +33,43 @@ def derivative(
 
     Returns
     -------
-    flux, derivative : (N, P) Tensor
+    value, derivative : (N, P) Tensor
     """
     result: tuple[Tensor, Tensor] = jvp(function, (labels,), (direction,))  # type: ignore[assignment]
     return result
 
 
-def flux_term(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean square of the flux error in units of `FLUX_UNIT`; (N, P), (N, P) -> ()."""
-    return ((predicted - target) / FLUX_UNIT).square().mean()
+def flux_term(predicted: Tensor, target: Tensor, n_pixels: int) -> Tensor:
+    """Mean square of the flux error in units of `FLUX_UNIT`.
+
+    Parameters
+    ----------
+    predicted, target : (N, K) Tensor
+        Coefficients of spectra.
+    n_pixels : int
+        Of the spectra.
+
+    Returns
+    -------
+    () Tensor
+    """
+    return (predicted - target).square().sum(dim=1).mean() / (n_pixels * FLUX_UNIT**2)
 
 
-def gradient_term(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean over spectra of the relative squared error of a derivative; (N, P), (N, P) -> ().
+def gradient_term(predicted: Tensor, target: Tensor, n_pixels: int) -> Tensor:
+    """Mean over spectra of the relative squared error of a derivative; parameters as of `flux_term`.
 
     Relative, because every label counts alike: zinc moves the spectrum a hundred times less than iron.
     """
-    size = target.square().mean(dim=1) + GRADIENT_FLOOR**2
-    return ((predicted - target).square().mean(dim=1) / size).mean()
+    size = target.square().sum(dim=1) + n_pixels * GRADIENT_FLOOR**2
+    return ((predicted - target).square().sum(dim=1) / size).mean()
 
 
 def label_directions(rows: Tensor, scale: Tensor) -> Tensor:
     """(N,) label numbers -> (N, L) directions: one label scale along each row's label."""
     return torch.nn.functional.one_hot(rows, len(scale)).to(scale.dtype) * scale
+
+
+def label_scale(label_names: Sequence[str]) -> Tensor:
+    """(L,) unit of each label in derivatives: 100 K, 1 km/s, 1 dex."""
+    return torch.tensor([100.0 if name == "teff" else 1.0 for name in label_names], dtype=torch.float64)

@@ -278,11 +278,17 @@ class Emulator(SpectrumModel):
         transform = LabelTransform(header.label_names)
         transformer = TransformerModel(
             transform,
-            SpectrumTransformer(transform.n_inputs, header.pixel_size, NetworkConfig(**header.network)),
+            SpectrumTransformer(
+                transform.n_inputs,
+                header.pixel_size,
+                transform.abundance_columns,
+                NetworkConfig(**header.network),
+            ),
         )
         transformer.load_state_dict(part("transformer."))
         compiled = CompiledNetwork(LabelTransform(header.label_names), header.pixel_size, **header.compiled)
-        compiled.load_state_dict(part("compiled."))
+        basis = transformer.network.basis[: header.compiled["components"] + 1]
+        compiled.load_state_dict({**part("compiled."), "basis": basis})
         trust = Trust(
             TrainingRegion(
                 header.label_names,

@@ -3,19 +3,22 @@
 A token is a patch of neighbouring pixels.  It starts as the sum of a wavelength encoding (which lines are
 here) and a label embedding (what this star's labels mean for these lines).  Encoder blocks let patches that
 share an element or an atmosphere inform each other; a fully connected layer turns each token into the flux
-of its pixels.  A linear map from labels to pixels runs beside the encoder, so that the encoder learns only
-what is not linear.
+of its pixels, and what no training spectrum has shown is taken out of that by projection.  A direct path, a
+small network for the coefficients of the spectrum, runs beside the encoder, so that the encoder learns only
+what that does not know.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from phdl_catalog.emulator.coefficients import CoefficientNetwork
 from phdl_catalog.errors import InputError
 
 
@@ -37,6 +40,10 @@ class NetworkConfig:
         Hidden units of a block's feed-forward part, in units of `width`.
     label_features : int
         Features of the labels from which every token's label embedding is mixed.
+    components : int
+        Length K of the basis of spectra.
+    direct_hidden : int
+        Width of the direct path's hidden layers.
     """
 
     patch: int = 128
@@ -45,6 +52,8 @@ class NetworkConfig:
     heads: int = 6
     feed_forward: int = 2
     label_features: int = 160
+    components: int = 320
+    direct_hidden: int = 512
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -123,17 +132,31 @@ class SpectrumTransformer(nn.Module):
     ----------
     n_inputs, n_pixels : int
         I and P.
+    abundance_columns : sequence of int
+        Inputs that are abundances.
     config : NetworkConfig
+
+    Attributes
+    ----------
+    basis : (K + 1, P) Tensor
+        Mean spectrum and orthonormal directions.
+    direct : CoefficientNetwork
+        The direct path.
     """
 
+    basis: Tensor
     pixel_scale: Tensor
 
-    def __init__(self, n_inputs: int, n_pixels: int, config: NetworkConfig) -> None:
+    def __init__(
+        self, n_inputs: int, n_pixels: int, abundance_columns: Sequence[int], config: NetworkConfig
+    ) -> None:
         super().__init__()
         self.config = config
         self.n_pixels = n_pixels
         n_tokens = math.ceil(n_pixels / config.patch)
         self.n_tokens = n_tokens
+        self.register_buffer("basis", torch.zeros(config.components + 1, n_pixels))
+        self.direct = CoefficientNetwork(n_inputs, abundance_columns, config.components, config.direct_hidden)
         self.position = nn.Parameter(wavelength_encoding(n_tokens, config.width))
         self.label_features = nn.Sequential(
             nn.Linear(n_inputs, 2 * config.label_features),
@@ -146,38 +169,38 @@ class SpectrumTransformer(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.head = PatchLinear(n_tokens, config.width, config.patch)
-        self.linear = nn.Linear(n_inputs, n_pixels)
-        # Typical size of what is not linear, pixel by pixel: the encoder's output is in units of it.
+        # Typical size of what the direct path leaves, pixel by pixel: the encoder's output is in units of it.
         self.register_buffer("pixel_scale", torch.ones(n_pixels))
         nn.init.normal_(self.head.weight, std=0.1 * config.width**-0.5)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, I) -> (N, P)."""
+        return torch.addmm(self.basis[0], self.coefficients(inputs), self.basis[1:])
+
+    def coefficients(self, inputs: Tensor) -> Tensor:
+        """(N, I) -> (N, K) coefficients in the basis."""
+        result: Tensor = self.direct(inputs) + self.encoded(inputs) @ self.basis[1:].T
+        return result
+
+    def encoded(self, inputs: Tensor) -> Tensor:
+        """(N, I) -> (N, P): what the encoder adds, before projection."""
         embedding = self.label_embedding(self.label_features(inputs))
         x = self.position + embedding.unflatten(1, (self.n_tokens, -1))  # (N, T, D)
         for block in self.blocks:
             x = block(x)
-        correction = self.head(self.norm(x)).flatten(1)[:, : self.n_pixels]  # (N, P)
-        return self.linear(inputs) + correction * self.pixel_scale
+        correction: Tensor = self.head(self.norm(x)).flatten(1)[:, : self.n_pixels]  # (N, P)
+        return correction * self.pixel_scale
 
     @torch.no_grad()
-    def start_from_linear(self, inputs: Tensor, flux: Tensor, ridge: float = 1.0) -> None:
-        """Set the linear path by ridge regression, and `pixel_scale` from what it leaves.
+    def scale_encoder(self, inputs: Tensor, coefficients: Tensor) -> None:
+        """Set `pixel_scale` from what the direct path leaves of known spectra.
 
         Parameters
         ----------
         inputs : (N, I) Tensor
-        flux : (N, P) Tensor
-        ridge : float
+        coefficients : (N, K) Tensor
         """
-        x = inputs.double()
-        mean = flux.double().mean(dim=0)
-        centre = x.mean(dim=0)
-        normal = (x - centre).T @ (x - centre) + ridge * torch.eye(x.shape[1], dtype=torch.float64)
-        slope = torch.linalg.solve(normal, (x - centre).T @ (flux.double() - mean))  # (I, P)
-        self.linear.weight.copy_(slope.T)
-        self.linear.bias.copy_(mean - centre @ slope)
-        residual = flux.double() - x @ slope - (mean - centre @ slope)
-        scale = residual.square().mean(dim=0).sqrt()
-        # A pixel that happens to be linear must not be frozen.
+        left = (coefficients - self.direct(inputs)) @ self.basis[1:]
+        scale = left.square().mean(dim=0).sqrt()
+        # A pixel that happens to be well known must not be frozen.
         self.pixel_scale.copy_(scale.clamp(min=0.3 * float(scale.median())))

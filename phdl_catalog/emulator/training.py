@@ -21,10 +21,11 @@ from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import Evaluation, evaluate
 from phdl_catalog.emulator.grid import AbInitioGrid
 from phdl_catalog.emulator.interpolant import GridInterpolant
-from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term, label_directions
+from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term, label_directions, label_scale
 from phdl_catalog.emulator.model import TransformerModel
-from phdl_catalog.emulator.network import SpectrumTransformer
+from phdl_catalog.emulator.principal import project
 from phdl_catalog.emulator.sampling import LabelSampler
+from phdl_catalog.emulator.starting import continued_model, new_model, teach_direct_path
 from phdl_catalog.emulator.transforms import LabelTransform
 from phdl_catalog.errors import ModelError
 
@@ -45,97 +46,97 @@ class TrainingProgress:
 
 
 Watcher = Callable[[TrainingProgress], None]
-
-
-def label_scale(grid: AbInitioGrid) -> Tensor:
-    """(L,) unit of each label in the gradient term: 100 K, 1 km/s, 1 dex."""
-    return torch.tensor([100.0 if name == "teff" else 1.0 for name in grid.label_names])
+Preparation = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """Flux and its change along one label direction each.
+    """Coefficients of spectra and their change along one label direction each.
 
     Parameters
     ----------
     inputs, direction : (N, I) Tensor
         Transformed labels, and their change, float64.
-    flux, change : (N, P) Tensor
+    coefficients, change : (N, K) Tensor
     """
 
     inputs: Tensor
     direction: Tensor
-    flux: Tensor
+    coefficients: Tensor
     change: Tensor
 
 
 class TrainingBatches:
     """Batches by step number: the same step gives the same batch, so that a resumed run is the same run.
 
-    Labels come transformed, because interpolant and network share the transform.
+    Labels come transformed and spectra as coefficients, because interpolant and network share the transform
+    and the basis (K + 1, P).
     """
 
-    def __init__(self, grid: AbInitioGrid, transform: LabelTransform, config: TrainingConfig) -> None:
+    def __init__(
+        self, grid: AbInitioGrid, transform: LabelTransform, basis: Tensor, config: TrainingConfig
+    ) -> None:
         self._config = config
         self._transform = transform
         training = ~grid.is_validation
         self._labels = torch.as_tensor(grid.labels[training])
-        self._flux = torch.as_tensor(grid.flux[training])
-        self._scale = label_scale(grid).double()
+        self._coefficients = project(torch.as_tensor(grid.flux[training]), basis)
+        self._scale = label_scale(grid.label_names)
         self._sampler = LabelSampler.from_grid(grid)
-        self._interpolant = (
-            GridInterpolant.fit(grid, transform, config.interpolant)
-            if config.interpolant is not None and config.interpolated_batch
+        self.interpolant = (
+            GridInterpolant.fit(grid, transform, basis, config.interpolant)
+            if config.interpolant is not None
             else None
         )
         gradients = grid.gradients
-        self._gradients = gradients.select(~gradients.is_validation) if gradients is not None else None
-
-    @classmethod
-    def of(cls, grid: AbInitioGrid, config: TrainingConfig) -> TrainingBatches:
-        """Those of a run that begins with linear regression."""
-        transform = LabelTransform.fitted(grid.label_names, grid.labels[~grid.is_validation])
-        return cls(grid, transform, config)
+        if gradients is not None:
+            gradients = gradients.select(~gradients.is_validation)
+        self._gradients = gradients if gradients is not None and len(gradients) else None
+        if self._gradients is not None:
+            # As coefficients: of the reference spectra (G, K), and of their derivatives (G, L, K).
+            self._reference = project(torch.as_tensor(self._gradients.flux), basis)
+            self._slopes = torch.as_tensor(self._gradients.gradient) @ basis[1:].T
 
     @torch.no_grad()
-    def flux(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (N, I) and flux (N, P): spectra of the grid and draws of the interpolant."""
+    def spectra(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs (N, I) and coefficients (N, K): spectra of the grid and draws of the interpolant."""
         generator = np.random.default_rng((self._config.seed, step, 0))
         rows = generator.integers(len(self._labels), size=self._config.grid_batch)
-        labels, flux = self._labels[rows], self._flux[rows]
-        if self._interpolant is None:
-            return self._transform(labels), flux
+        labels, coefficients = self._labels[rows], self._coefficients[rows]
+        if self.interpolant is None or not self._config.interpolated_batch:
+            return self._transform(labels), coefficients
         drawn = torch.as_tensor(self._sampler.draw(self._config.interpolated_batch, generator))
         inputs = self._transform(torch.cat([labels, drawn]))
-        return inputs, torch.cat([flux, self._interpolant.flux_of_inputs(inputs[len(labels) :])])
+        return inputs, torch.cat([coefficients, self.interpolant.of_inputs(inputs[len(labels) :]).float()])
 
     @torch.no_grad()
     def derivatives(self, step: int) -> Derivatives | None:
         """Derivatives along random labels, of the interpolant and ab initio; None if there are none."""
         generator = np.random.default_rng((self._config.seed, step, 1))
-        drawn = self._config.interpolated_gradients if self._interpolant is not None else 0
-        known = self._config.gradient_batch if self._gradients is not None and len(self._gradients) else 0
+        drawn = self._config.interpolated_gradients if self.interpolant is not None else 0
+        known = self._config.gradient_batch if self._gradients is not None else 0
         if not drawn + known:
             return None
         label = generator.integers(len(self._scale), size=drawn + known)
         direction = label_directions(torch.as_tensor(label), self._scale)
         labels = torch.as_tensor(self._sampler.draw(drawn, generator)) if drawn else self._labels[:0]
         if known:
-            at, flux, change = self._ab_initio(label[drawn:], generator)
+            at, coefficients, change = self._ab_initio(label[drawn:], generator)
             labels = torch.cat([labels, at])
         inputs, along = derivative(self._transform, labels, direction)
         if drawn:
-            assert self._interpolant is not None
-            of_draws = derivative(self._interpolant.flux_of_inputs, inputs[:drawn], along[:drawn])
+            assert self.interpolant is not None
+            of_draws = derivative(self.interpolant.of_inputs, inputs[:drawn], along[:drawn])
             if not known:
                 return Derivatives(inputs, along, *of_draws)
-            flux, change = torch.cat([of_draws[0], flux]), torch.cat([of_draws[1], change])
-        return Derivatives(inputs, along, flux, change)
+            coefficients = torch.cat([of_draws[0], coefficients])
+            change = torch.cat([of_draws[1], change])
+        return Derivatives(inputs, along, coefficients, change)
 
     def _ab_initio(
         self, label: NDArray[np.int64], generator: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels (N, L), flux and change (N, P) of differential spectra of random stars to `label` (N,)."""
+        """Labels (N, L), coefficients and change (N, K) of differential spectra of random stars."""
         gradients = self._gradients
         assert gradients is not None
         star = generator.integers(len(gradients), size=len(label))
@@ -143,10 +144,9 @@ class TrainingBatches:
         half_step = 0.5 * gradients.step[label]  # (N,)
         labels = gradients.labels[star].copy()
         labels[np.arange(len(label)), label] += half_step
-        change = gradients.gradient[star, label]  # (N, P)
-        flux = gradients.flux[star] + half_step[:, None].astype(np.float32) * change
-        scaled = change * self._scale.numpy()[label, None].astype(np.float32)
-        return torch.as_tensor(labels), torch.as_tensor(flux), torch.as_tensor(scaled)
+        slope = self._slopes[star, label]  # (N, K)
+        coefficients = self._reference[star] + torch.as_tensor(half_step)[:, None].float() * slope
+        return torch.as_tensor(labels), coefficients, slope * self._scale[label, None].float()
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -155,31 +155,6 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
-
-
-def _from_linear_regression(grid: AbInitioGrid, config: TrainingConfig) -> TransformerModel:
-    """A network whose linear path is fitted to the training split."""
-    labels = grid.labels[~grid.is_validation]
-    transform = LabelTransform.fitted(grid.label_names, labels)
-    network = SpectrumTransformer(transform.n_inputs, grid.pixels.size, config.network)
-    network.start_from_linear(
-        transform(torch.as_tensor(labels)), torch.as_tensor(grid.flux[~grid.is_validation])
-    )
-    return TransformerModel(transform, network)
-
-
-def _checked(start: TransformerModel, grid: AbInitioGrid, config: TrainingConfig) -> TransformerModel:
-    """`start`, if a run on `grid` with `config` may begin with it."""
-    if start.network.config != config.network:
-        raise ModelError(
-            f"the model to start from has the network {start.network.config}, the configuration asks for "
-            f"{config.network}: give it the same"
-        )
-    ours = (len(grid.label_names), grid.pixels.size)
-    theirs = (start.transform.n_labels, start.network.n_pixels)
-    if ours != theirs:
-        raise ModelError(f"the model to start from has (labels, pixels) {theirs}, the grid {ours}")
-    return start
 
 
 class Training:
@@ -214,11 +189,15 @@ class Training:
         self.grid, self.config, self.directory = grid, config, directory
         self.device = torch.device(device)
         grid.require_trainable()
-        model = _from_linear_regression(grid, config) if start is None else _checked(start, grid, config)
+        self._continued = start is not None
+        model = new_model(grid, config) if start is None else continued_model(start, grid, config)
         self.model = copy.deepcopy(model).requires_grad_(True).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        if config.interpolant is not None:
+            self.model.network.direct.requires_grad_(False)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.ndim >= 2]
+        plain = [p for p in trained if p.ndim < 2]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": config.weight_decay},
@@ -228,6 +207,7 @@ class Training:
             betas=(0.9, 0.98),
         )
         self.step = 0
+        self._taught = False
         self.best_rms = math.inf
         self.best_state: dict[str, Tensor] = {}
         self._since_best = 0
@@ -236,21 +216,20 @@ class Training:
     def checkpoint_path(self) -> Path:
         return self.directory / "checkpoint.safetensors"
 
-    def run(self, watch: Watcher | None = None, batches: TrainingBatches | None = None) -> Evaluation:
+    def run(self, watch: Watcher | None = None, preparing: Preparation | None = None) -> Evaluation:
         """Train to the end, or from the last checkpoint; returns the evaluation of the best weights.
 
         Parameters
         ----------
         watch : callable, optional
             Called with a `TrainingProgress` after every validation.
-        batches : TrainingBatches, optional
-            Of the same grid, label transform and configuration, where they were made before.
+        preparing : callable, optional
+            Called before the first step with what is being done, and how much of how much is done.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         if self.checkpoint_path.exists():
             self._resume()
-        if batches is None:
-            batches = TrainingBatches(self.grid, copy.deepcopy(self.model.transform).cpu(), self.config)
+        batches = self._prepare(preparing)
         started, first_step = time.monotonic(), self.step
         sums = torch.zeros(2)
         while self.step < self.config.steps:
@@ -268,6 +247,21 @@ class Training:
         self.average.load_state_dict(self.best_state)
         return evaluate(self.average.forward, self.grid)
 
+    def _prepare(self, watch: Preparation | None) -> TrainingBatches:
+        """Interpolate the grid, and teach the direct path where that has not been done."""
+        model = copy.deepcopy(self.model).requires_grad_(False).cpu()
+        if watch is not None:
+            watch("interpolating the grid", 0, 1)
+        batches = TrainingBatches(self.grid, model.transform, model.network.basis, self.config)
+        if batches.interpolant is not None and not self._taught:
+            model.network.direct.requires_grad_(True)
+            teach_direct_path(model, batches.interpolant, self.grid, self.config, self._continued, watch)
+            for taught in (self.model, self.average):
+                taught.load_state_dict(model.state_dict())
+            self._taught = True
+            self._save()
+        return batches
+
     def _take_step(self, batches: TrainingBatches) -> Tensor:
         """One optimiser step; returns the (2,) flux and gradient terms."""
         config = self.config
@@ -275,18 +269,19 @@ class Training:
             group["lr"] = learning_rate(self.step, config)
         fade = max(1.0, config.gradient_warmup * config.steps)
         weight = config.gradient_weight * min(1.0, (self.step + 1) / fade)
-        inputs, target = (part.float().to(self.device) for part in batches.flux(self.step))
+        inputs, target = (part.float().to(self.device) for part in batches.spectra(self.step))
         network = self.model.network
-        total_flux = flux_term(network(inputs), target)
+        total_flux = flux_term(network.coefficients(inputs), target, network.n_pixels)
         total_gradient = torch.zeros((), device=self.device)
         known = batches.derivatives(self.step) if weight > 0 else None
         if known is not None:
-            at, along, known_flux, known_change = (part.float().to(self.device) for part in astuple(known))
-            flux, change = derivative(network, at, along)
-            total_gradient = gradient_term(change, known_change)
+            at, along, there, known_change = (part.float().to(self.device) for part in astuple(known))
+            coefficients, change = derivative(network.coefficients, at, along)
+            total_gradient = gradient_term(change, known_change, network.n_pixels)
             share = len(at) / (len(at) + len(inputs))
-            total_flux = (1.0 - share) * total_flux + share * flux_term(flux, known_flux)
-        loss = total_flux + weight * total_gradient / _GRADIENT_UNIT
+            flux_there = flux_term(coefficients, there, network.n_pixels)
+            total_flux = (1.0 - share) * total_flux + share * flux_there
+        loss = total_flux + weight * total_gradient
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -335,6 +330,7 @@ class Training:
             tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}
         header = {
             "step": self.step,
+            "taught": self._taught,
             "best_rms": self.best_rms,
             "since_best": self._since_best,
             "config": self.config.as_dict(),
@@ -372,8 +368,5 @@ class Training:
             state.setdefault(int(number), {})[name] = value
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
         self.step, self.best_rms = header["step"], header["best_rms"]
+        self._taught = header["taught"]
         self._since_best = header["since_best"]
-
-
-#: Relative gradient errors of about this size weigh like flux errors of `FLUX_UNIT`.
-_GRADIENT_UNIT = 0.02

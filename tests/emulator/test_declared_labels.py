@@ -11,6 +11,7 @@ import numpy as np
 from phdl_catalog.emulator.building import build_model
 from phdl_catalog.emulator.compiled import CompileConfig
 from phdl_catalog.emulator.config import TrainingConfig
+from phdl_catalog.emulator.distilling import DistilConfig
 from phdl_catalog.emulator.grid import load_grid
 from phdl_catalog.emulator.model import Emulator
 from phdl_catalog.emulator.network import NetworkConfig
@@ -29,7 +30,9 @@ def test_a_model_is_trained_on_a_declared_label_and_remembers_what_it_means(
         file.attrs["label_definitions"] = json.dumps({"reddening": declaration})
     grid = load_grid(grid_file, PIXELS)
     config = TrainingConfig(
-        network=NetworkConfig(patch=32, width=16, depth=1, heads=2, label_features=16),
+        network=NetworkConfig(
+            patch=32, width=16, depth=1, heads=2, label_features=16, components=20, direct_hidden=16
+        ),
         interpolant=None,
         steps=4,
         validate_every=4,
@@ -37,7 +40,8 @@ def test_a_model_is_trained_on_a_declared_label_and_remembers_what_it_means(
     training = Training(grid, config, tmp_path)
     training.run()
     path = tmp_path / "m.safetensors"
-    compiling = CompileConfig(components=8, hidden=16, spectra=100, steps=20, batch=50)
+    quick = DistilConfig(spectra=100, derivatives=20, steps=20, batch=40, derivative_batch=10)
+    compiling = CompileConfig(components=8, hidden=24, distil=quick)
     build_model(path, "m", training.average, grid, config, 4, compiling)
     model = Emulator.from_file(path)
     assert model.label_names[3] == "reddening"

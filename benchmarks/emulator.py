@@ -130,8 +130,8 @@ def payne(grid: AbInitioGrid, seconds: float) -> Column:
 def transformer(name: str, grid: AbInitioGrid, config: TrainingConfig, seconds: float) -> Column:
     """Train the transformer for as many steps as the time allows.
 
-    A short run shows what a draw, a step of the direct path and a step of the encoder cost.  Without a gradient
-    term the training sees no differential spectrum.
+    A short run shows what a draw, a step of the direct path and a step of the encoder cost.  Without a
+    gradient term the training sees no differential spectrum.
     """
     known = grid if config.gradient_weight else replace(grid, gradients=None)
     short = replace(config.direct, spectra=1000, derivatives=400, steps=100)

@@ -69,6 +69,8 @@ def train(
 
         def preparing(what: str, done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, description=what)
+            if done == total:
+                progress.console.print(f"{what}: done", highlight=False)
 
         def watch(state: TrainingProgress) -> None:
             progress.update(task, completed=state.step, total=config.steps, description="training")
@@ -209,7 +211,6 @@ def list_models(as_json: JsonOption = False) -> None:
 def show(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Show one model: labels and their range, grid, training, errors."""
     from phdl_catalog.emulator import find_model, load_model
-    from phdl_catalog.labels import get_label
 
     path = find_model(model)
     emulator = load_model(path)
@@ -230,8 +231,8 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
         "labels",
         ("label", "unit", "lowest", "highest", "description"),
         [
-            (name, get_label(name).unit, f"{low:.2f}", f"{high:.2f}", get_label(name).description)
-            for name, (low, high) in zip(emulator.label_names, emulator.label_range, strict=True)
+            (label.name, label.unit, f"{low:.2f}", f"{high:.2f}", label.description)
+            for label, (low, high) in zip(emulator.labels, emulator.label_range, strict=True)
         ],
     )
     _print_evaluation(emulator.name, emulator.metadata["metrics"])

@@ -22,7 +22,8 @@ def compile_model(
     grid_file: Annotated[Path, typer.Option("--grid", help="The grid that it was trained on.")],
     name: Annotated[str, typer.Option("--name", help="Name of the new model.")],
     components: Annotated[
-        int | None, typer.Option("--components", min=1, help="Length of the basis; more are closer, slower.")
+        int | None,
+        typer.Option("--components", min=1, help="Length of the basis, at most the transformer's."),
     ] = None,
     hidden: Annotated[
         int | None, typer.Option("--hidden", min=1, help="Width of the small network's hidden layers.")
@@ -64,10 +65,14 @@ def compile_model(
             f"{emulator.name} was trained on {emulator.metadata['grid']['file']} "
             f"({emulator.metadata['grid']['sha256'][:12]}), and {grid_file} is another grid"
         )
-    chosen = {"components": components, "hidden": hidden, "steps": steps}
-    config = replace(CompileConfig(), **{key: value for key, value in chosen.items() if value is not None})
+    usual = CompileConfig()
+    config = CompileConfig(
+        components=components,
+        hidden=hidden or usual.hidden,
+        distil=replace(usual.distil, steps=steps or usual.distil.steps),
+    )
     with progress_bar() as progress:
-        task = progress.add_task("compiling", total=config.steps)
+        task = progress.add_task("compiling", total=config.distil.steps)
         header = build_model(
             path,
             name,
@@ -84,6 +89,6 @@ def compile_model(
     error = header.metadata["compile_error"]
     stderr.print(f"wrote {path}", highlight=False)
     typer.echo(
-        f"{name}: {config.components} components, rms {error['rms']:.6f} from the transformer "
+        f"{name}: {header.compiled['components']} components, rms {error['rms']:.6f} from the transformer "
         f"(basis alone {error['rms_basis']:.6f}), 99 % of pixels within {error['p99']:.6f}"
     )

@@ -141,16 +141,24 @@ def distil(
         torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
         torch.optim.Adam(vectors, lr=config.learning_rate),
     ]
+    device = network.coefficient_scale.device
+
+    def some(n: int, *columns: Tensor) -> list[Tensor]:
+        rows = torch.as_tensor(generator.integers(len(columns[0]), size=n))
+        return [column[rows].to(device) for column in columns]
+
     for step in range(config.steps):
         warm = min(1.0, (step + 1) / _WARMUP_STEPS) * (1.0 - step / config.steps)
-        rows = torch.as_tensor(generator.integers(len(draws.inputs), size=config.batch))
-        loss = flux_term(network(draws.inputs[rows]), draws.coefficients[rows], n_pixels)
+        inputs, known = some(config.batch, draws.inputs, draws.coefficients)
+        loss = flux_term(network(inputs), known, n_pixels)
         if len(draws.at):
-            rows = torch.as_tensor(generator.integers(len(draws.at), size=config.derivative_batch))
-            there, change = derivative(network, draws.at[rows], draws.along[rows])
+            at, along, known, slope = some(
+                config.derivative_batch, draws.at, draws.along, draws.there, draws.change
+            )
+            there, change = derivative(network, at, along)
             share = config.derivative_batch / (config.batch + config.derivative_batch)
-            loss = (1.0 - share) * loss + share * flux_term(there, draws.there[rows], n_pixels)
-            loss = loss + config.gradient_weight * gradient_term(change, draws.change[rows], n_pixels)
+            loss = (1.0 - share) * loss + share * flux_term(there, known, n_pixels)
+            loss = loss + config.gradient_weight * gradient_term(change, slope, n_pixels)
         loss.backward()
         for optimiser in optimisers:
             for group in optimiser.param_groups:

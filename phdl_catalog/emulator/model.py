@@ -23,6 +23,7 @@ from phdl_catalog.emulator.network import NetworkConfig, SpectrumTransformer
 from phdl_catalog.emulator.region import TrainingRegion
 from phdl_catalog.emulator.transforms import LabelTransform
 from phdl_catalog.errors import InputError
+from phdl_catalog.labels import Label, declared_labels, describe_labels
 from phdl_catalog.spectra.grid import PixelGrid
 
 _ROWS_AT_ONCE = 128
@@ -80,6 +81,12 @@ class SpectrumModel(ABC):
     def label_names(self) -> tuple[str, ...]:
         """Names of the labels, in order; length L."""
         return self._header.label_names
+
+    @cached_property
+    def labels(self) -> tuple[Label, ...]:
+        """What each label means, length L: of the vocabulary, or as the grid declared it."""
+        declared = self.metadata.get("grid", {}).get("declared_labels", {})
+        return describe_labels(self.label_names, declared_labels(declared))
 
     @cached_property
     def pixels(self) -> PixelGrid:

@@ -79,6 +79,7 @@ def teach_direct_path(
     grid: AbInitioGrid,
     config: TrainingConfig,
     continued: bool,
+    device: torch.device,
     watch: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Distil an interpolant of the grid into the direct path; the encoder is left with what remains.
@@ -94,6 +95,8 @@ def teach_direct_path(
     config : TrainingConfig
     continued : bool
         Whether the direct path knows something already; it begins with linear regression otherwise.
+    device : torch.device
+        Where the direct path learns; the interpolant, in double precision, is on the processor.
     watch : callable, optional
         Called with what is being done, and how much of it is done.
     """
@@ -118,7 +121,8 @@ def teach_direct_path(
     )
     if not continued:
         network.direct.start_from_linear(draws.inputs, draws.coefficients)
-    distil(network.direct, draws, network.n_pixels, chosen, learning)
+    distil(network.direct.to(device), draws, network.n_pixels, chosen, learning)
+    network.direct.cpu()
     if not continued:
         network.scale_encoder(draws.inputs[:_SCALE_DRAWS], draws.coefficients[:_SCALE_DRAWS])
 

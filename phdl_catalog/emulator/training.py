@@ -188,6 +188,9 @@ class Training:
         torch.manual_seed(config.seed)
         self.grid, self.config, self.directory = grid, config, directory
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            # Products in TF32, sums and weights in single precision: the encoder's errors are larger.
+            torch.set_float32_matmul_precision("high")
         grid.require_trainable()
         self._continued = start is not None
         model = new_model(grid, config) if start is None else continued_model(start, grid, config)
@@ -255,7 +258,9 @@ class Training:
         batches = TrainingBatches(self.grid, model.transform, model.network.basis, self.config)
         if batches.interpolant is not None and not self._taught:
             model.network.direct.requires_grad_(True)
-            teach_direct_path(model, batches.interpolant, self.grid, self.config, self._continued, watch)
+            teach_direct_path(
+                model, batches.interpolant, self.grid, self.config, self._continued, self.device, watch
+            )
             for taught in (self.model, self.average):
                 taught.load_state_dict(model.state_dict())
             self._taught = True

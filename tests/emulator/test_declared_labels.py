@@ -7,7 +7,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from typer.testing import CliRunner
 
+from phdl_catalog.cli.main import app
 from phdl_catalog.emulator.building import build_model
 from phdl_catalog.emulator.compiled import CompileConfig
 from phdl_catalog.emulator.config import TrainingConfig
@@ -16,7 +18,6 @@ from phdl_catalog.emulator.grid import load_grid
 from phdl_catalog.emulator.model import Emulator
 from phdl_catalog.emulator.network import NetworkConfig
 from phdl_catalog.emulator.training import Training
-from phdl_catalog.labels import declared_labels, describe_labels
 from tests.analytic_grid import PIXELS
 
 
@@ -46,6 +47,7 @@ def test_a_model_is_trained_on_a_declared_label_and_remembers_what_it_means(
     model = Emulator.from_file(path)
     assert model.label_names[3] == "reddening"
     assert np.isfinite(model.jacobian(grid.labels[0])).all()
-    declared = declared_labels(model.metadata["grid"]["declared_labels"])
-    meaning = describe_labels(model.label_names, declared)
-    assert (meaning[3].description, meaning[3].upper) == ("Colour excess", 1.0)
+    assert (model.labels[3].description, model.labels[3].upper) == ("Colour excess", 1.0)
+    shown = CliRunner().invoke(app, ["model", "show", str(path)])
+    assert shown.exit_code == 0, shown.output
+    assert "Colour excess" in shown.output

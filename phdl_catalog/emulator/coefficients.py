@@ -111,24 +111,32 @@ class CoefficientNetwork(nn.Module):
 
     @torch.no_grad()
     def start_from(self, other: CoefficientNetwork, turn: Tensor, offset: Tensor) -> None:
-        """Take over another network, whose coefficients c of the same width are ``c @ turn + offset`` here.
+        """Take over another network, whose coefficients c are ``c @ turn + offset`` here.
+
+        Hidden units that the other lacks start without a say in the result.
 
         Parameters
         ----------
         other : CoefficientNetwork
+            At most as wide.
         turn : (K_other, K) Tensor
         offset : (K,) Tensor
         """
-        for layer in ("first", "second", "gate"):
-            getattr(self, layer).load_state_dict(getattr(other, layer).state_dict())
+        width = other.second.out_features
+        for name in ("first", "second", "gate"):
+            mine, known = getattr(self, name), getattr(other, name)
+            mine.weight[:width, : known.in_features] = known.weight
+            mine.bias[:width] = known.bias
+        self.second.weight[:width, width:] = 0.0
         turn = other.coefficient_scale.double()[:, None] * turn.double()
         spread = turn.square().sum(dim=0).sqrt()
         self.coefficient_scale.copy_(spread.clamp(min=1e-6 * float(spread.max())))
         turn = turn / self.coefficient_scale.double()
-        for layer in ("linear", "last"):
-            mine, known = getattr(self, layer), getattr(other, layer)
-            mine.weight.copy_((known.weight.double().T @ turn).T)
+        for name in ("linear", "last"):
+            mine, known = getattr(self, name), getattr(other, name)
+            mine.weight[:, : known.in_features] = (known.weight.double().T @ turn).T.float()
             mine.bias.copy_(known.bias.double() @ turn)
+        self.last.weight[:, width:] = 0.0
         self.linear.bias.add_((offset.double() / self.coefficient_scale.double()).float())
 
 

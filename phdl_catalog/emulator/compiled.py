@@ -128,7 +128,7 @@ def compile_network(
 
     draws = draw(asked, sampler, transform, scale, config.distil)
     network = compiled.network
-    if config.hidden == transformer.config.direct_hidden:
+    if config.hidden >= transformer.config.direct_hidden:
         first = torch.eye(transformer.config.components)[:, :components]
         network.start_from(transformer.direct, first, torch.zeros(components))
     else:

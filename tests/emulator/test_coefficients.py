@@ -31,9 +31,12 @@ def test_derivatives_by_hand_are_those_of_automatic_differentiation(network: Coe
         torch.testing.assert_close(along[:, direction], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_taken_over_in_another_basis_gives_the_same_spectra(network: CoefficientNetwork) -> None:
+@pytest.mark.parametrize("hidden", [16, 20])
+def test_a_network_taken_over_in_another_basis_gives_the_same_spectra(
+    network: CoefficientNetwork, hidden: int
+) -> None:
     turn, offset = torch.randn(7, 9), torch.randn(9)
-    other = CoefficientNetwork(6, [3, 4, 5], components=9, hidden=16)
+    other = CoefficientNetwork(6, [3, 4, 5], components=9, hidden=hidden)
     other.start_from(network, turn, offset)
     x = torch.randn(20, 6)
     torch.testing.assert_close(other(x), network(x) @ turn + offset, rtol=1e-4, atol=1e-4)
@@ -98,7 +101,7 @@ def test_a_transformer_whose_encoder_says_nothing_is_compiled_without_error(smal
         spectra=100, derivatives=20, steps=1, batch=20, derivative_batch=5, learning_rate=0.0
     )
     errors = []
-    for hidden in (16, 8):
+    for hidden in (24, 8):
         compiled = compile_network(
             transformer,
             sampler,

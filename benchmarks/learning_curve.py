@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from phdl_catalog.cli.output import print_table
@@ -81,24 +82,32 @@ def curve(grid: AbInitioGrid, figure: Path | None) -> None:
         rows,
     )
     stars, rms, core = (np.array(column) for column in zip(*points, strict=True))
-    slopes = [np.polyfit(np.log(stars[1:]), np.log(values[1:]), 1)[0] for values in (rms, core)]
+    slopes = [np.polyfit(np.log(stars), np.log(values), 1)[0] for values in (rms, core)]
     print(f"errors fall like stars^{slopes[0]:.2f} (core {slopes[1]:.2f})")
-    if figure is None:
-        return
+    if figure is not None:
+        draw(stars, {"all": rms, "core": core}, figure)
+        print(f"wrote {figure}")
+
+
+def draw(stars: NDArray[np.int64], errors: dict[str, NDArray[np.float64]], figure: Path) -> None:
+    """The curve, both axes logarithmic."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     panel, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    for values, name in ((rms, "all"), (core, "core")):
+    for name, values in errors.items():
         axes.loglog(stars, values, "o-", label=name)
     axes.set(xlabel="training stars", ylabel="rms of the flux, validation stars")
-    axes.set_xticks(stars, [str(number) for number in stars], minor=False)
+    axes.set_xticks(stars, [str(number) for number in stars])
+    levels = [0.001 * step for step in (1, 1.5, 2, 3, 4, 6, 8, 12)]
+    lowest, highest = min(map(min, errors.values())), max(map(max, errors.values()))
+    levels = [level for level in levels if 0.8 * lowest < level < 1.2 * highest]
+    axes.set_yticks(levels, [f"{level:g}" for level in levels])
     axes.minorticks_off()
     axes.legend(frameon=False)
     panel.savefig(figure, dpi=150)
-    print(f"wrote {figure}")
 
 
 def warm(grid: AbInitioGrid, share: float) -> None:

@@ -46,7 +46,7 @@ class _Inputs(torch.autograd.Function):
         return transform._inputs(labels, pressure)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         slopes = ctx.transform._slopes(*ctx.saved_tensors)
         return torch.einsum("ni,nil->nl", gradient, slopes), None

@@ -69,8 +69,12 @@ def _active_set(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Ten
         lowest = torch.where(better, value, lowest)
         # A parameter is held on a face if it would cross it, or is there and pushed against it.
         pushed = solution - (torch.einsum("nij,nj->ni", matrix, solution) - right)
-        held = (pushed <= low) | (pushed >= high)
-        face = torch.where(pushed <= low, low, high) * held
+        holding = (pushed <= low) | (pushed >= high)
+        at = torch.where(pushed <= low, low, high) * holding
+        # Where the device is this processor, a look whether anything changed is cheaper than a pass.
+        if matrix.device.type == "cpu" and torch.equal(holding, held) and torch.equal(at, face):
+            break
+        held, face = holding, at
     return best
 
 

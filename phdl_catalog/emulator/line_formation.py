@@ -166,6 +166,10 @@ class LineFormation(nn.Module):
         """
         known = self.electron_pressure(labels) if pressure is None else pressure
         pressure = self._newton_step(labels, known)
+        return self.features(labels, pressure)
+
+    def features(self, labels: Tensor, pressure: Tensor) -> Tensor:
+        """Features (..., F) of labels (..., L) and their electron pressure (...,), as two variables."""
         return self._features(self.theta(labels), pressure, labels[..., self._logg], self._abundances(labels))
 
     def jacobian(self, labels: Tensor, pressure: Tensor) -> Tensor:

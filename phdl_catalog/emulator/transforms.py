@@ -43,7 +43,7 @@ class _Inputs(torch.autograd.Function):
         pressure = transform.formation.electron_pressure(labels)
         ctx.save_for_backward(labels, pressure)
         ctx.transform = transform
-        return transform._inputs(labels, pressure)
+        return transform._inputs(labels, transform.formation.features(labels, pressure))
 
     @staticmethod
     @once_differentiable
@@ -115,7 +115,7 @@ class LabelTransform(nn.Module):
         if labels.ndim == 2 and labels.requires_grad and torch.is_grad_enabled():
             inputs: Tensor = _Inputs.apply(labels, self)
             return inputs
-        return self._inputs(labels, self.formation.electron_pressure(labels))
+        return self._inputs(labels, self.formation(labels))
 
     def jacobian(self, labels: Tensor) -> Tensor:
         """(N, L) physical labels -> (N, I, L): derivative of input i (second axis) to label l (third)."""
@@ -133,8 +133,8 @@ class LabelTransform(nn.Module):
         mixed += self.ion_shift.to(dtype)[:, None] * features[:, :1]
         return torch.cat([mixed, features], dim=1) / self.scale.to(dtype)[:, None]
 
-    def _inputs(self, labels: Tensor, pressure: Tensor) -> Tensor:
-        """Inputs from labels and the electron pressure that belongs to them."""
+    def _inputs(self, labels: Tensor, features: Tensor) -> Tensor:
+        """Inputs from labels and the features that belong to them."""
         dtype = labels.dtype
         teff = labels[..., self.teff_index : self.teff_index + 1]
         natural = torch.cat(
@@ -145,7 +145,6 @@ class LabelTransform(nn.Module):
             ],
             dim=-1,
         )
-        features = self.formation(labels, pressure)
         mixed = (
             natural @ self.mix.to(dtype)
             + (self.formation.theta(labels)[..., None] - 1.0) * self.neutral_shift.to(dtype)

@@ -32,7 +32,7 @@ from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT, PixelGrid
 
 #: Stars worked on together: enough to fill matrix products, few enough for the cache of a processor.
-_BATCH_SIZE = {"cpu": 64, "cuda": 1024}
+_BATCH_SIZE = {"cpu": 256, "cuda": 1024}
 
 
 #: Templates are not the star: a pseudo-continuum as supple as that of the fit would imitate the differences,

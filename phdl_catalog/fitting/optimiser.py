@@ -20,17 +20,17 @@ from phdl_catalog.fitting.step import bounded_step, secant_update
 from phdl_catalog.spectra.continuum import NormalSystem
 
 #: Error floors, outliers and curvature are found twice, first with a rough curvature; steps after each.
-_FIRST_STEPS, _SECOND_STEPS = 3, 3
+_FIRST_STEPS, _SECOND_STEPS = 2, 3
 
 #: Steps of each later round, where a look at what has converged costs nothing and where it means to wait.
 _ROUND_STEPS = {"cpu": 1, "cuda": 3}
 
 #: Largest number of steps in those rounds.
-_LATER_STEPS = 36
+_LATER_STEPS = 24
 
 #: Before the second time, a star goes on while its steps are longer than this, so many times at most: what
 #: floors and outliers are found from should be near the end.
-_NEAR, _NEARING_STEPS = 2.0, 9
+_NEAR, _NEARING_STEPS = 2.0, 6
 
 #: Evaluations before those rounds.
 _FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS

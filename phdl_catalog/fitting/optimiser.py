@@ -30,7 +30,7 @@ _LATER_STEPS = 24
 
 #: Before the second time, a star goes on while its steps are longer than this, so many times at most: what
 #: floors and outliers are found from should be near the end.
-_NEAR, _NEARING_STEPS = 2.0, 6
+_NEAR, _NEARING_STEPS = 2.0, 12
 
 #: Evaluations before those rounds.
 _FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ ARM_JOIN = 5800.0
 
 #: Degree of the spline.
 _DEGREE = 3
+
+#: Stretches of pixels that products of splines and spectra are formed in.
+_PARTS = 6
 
 #: Rows of the blocks that normal matrices are factorised in.
 _BLOCK = 12
@@ -239,7 +243,7 @@ class ContinuumBasis:
         """As `solve`, and the system that was solved."""
         weighted = weight * shape
         system = self.system(weighted * shape)
-        return system.solve(((weighted * target) @ self.design.T).double()), system
+        return system.solve(self.pull(weighted * target)), system
 
     def improve(self, coefficients: Tensor, pull: Tensor, system: NormalSystem) -> Tensor:
         """Bring coefficients nearer to those that solve a system which is nearly `system`.
@@ -261,10 +265,28 @@ class ContinuumBasis:
         (N, J) Tensor
             float64.
         """
-        right = (pull @ self.design.T).double()
+        right = self.pull(pull)
         right -= system.level[:, None] * (coefficients @ self.stiffness)
         return coefficients + system.solve(right)
 
     def curve(self, coefficients: Tensor) -> Tensor:
         """The curves (N, P), float32, of coefficients (N, J)."""
-        return coefficients.to(self.design.dtype) @ self.design
+        values = coefficients.to(self.design.dtype)
+        return torch.cat([values[:, rows] @ self.design[rows, pixels] for rows, pixels in self._parts], dim=1)
+
+    def pull(self, values: Tensor) -> Tensor:
+        """Sums (N, J), float64, of values (N, P) times each spline."""
+        total = values.new_zeros(len(values), self.size)
+        for rows, pixels in self._parts:
+            total[:, rows] += values[:, pixels] @ self.design[rows, pixels].T
+        return total.double()
+
+    @cached_property
+    def _parts(self) -> list[tuple[slice, slice]]:
+        """Stretches of pixels, and the splines that are not zero there: products need no others."""
+        edges = np.linspace(0, self.design.shape[1], _PARTS + 1).astype(int).tolist()
+        parts = []
+        for start, stop in itertools.pairwise(edges):
+            there = torch.nonzero((self.design[:, start:stop] != 0).any(dim=1)).squeeze(1).tolist()
+            parts.append((slice(there[0], there[-1] + 1), slice(start, stop)))
+        return parts

@@ -287,6 +287,7 @@ class Fitter:
             model_pixels=forward.grid.size,
             emission=suspects.emission.cpu().numpy(),
             double_lined=suspects.double_lined.cpu().numpy(),
+            cool=suspects.cool.cpu().numpy(),
         )
         part.flags[:] = flags
         part.label_flags[:] = label_flags

@@ -126,7 +126,7 @@ def test_spectrum_is_drawn(folder: Path, tmp_path: Path) -> None:
     bare = run_json("spectrum", "plot", 11, "--output", tmp_path / "bare.pdf", "--bare")
     assert bare["model"] is None
     assert (tmp_path / "bare.pdf").read_bytes().startswith(b"%PDF")
-    assert picture.stat().st_size > 3 * (tmp_path / "bare.pdf").stat().st_size > 10_000
+    assert picture.stat().st_size > 100_000
     assert run("spectrum", "plot", 11, "--output", tmp_path / "spectrum.doc").exit_code == 2
 
 

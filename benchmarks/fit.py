@@ -6,18 +6,22 @@ Payne's (scipy's trust region with finite differences, on its network) and CMA-E
 
 Spectra are the packaged model's own, at labels inside its training region, with LAMOST's fall of S/N to
 the blue, random velocities and a random smooth response.  So the table shows the fit alone: errors of the
-emulator and of the physics behind it are not in it.  Times are wall-clock, from arrays to labels; the
-processor time of a fit is beside them, for a machine that is not idle.
+emulator and of the physics behind it are not in it.  Times are wall-clock, from a packed shard to arrays of
+labels; the processor time of a fit is beside them, for a machine that is not idle.  Last, one worker process
+against two, spectra of all S/N mixed; threads times processes should not exceed the processors.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from fit_peers import evolution_strategy, payne_way, train_payne
+from fit_workers import pack, workers_rate
 from numpy.typing import NDArray
 
 from phdl_catalog import load_model
@@ -25,6 +29,7 @@ from phdl_catalog.cli.output import print_table
 from phdl_catalog.emulator import Emulator
 from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter
 from phdl_catalog.spectra.grid import SPEED_OF_LIGHT, SURVEY_GRID
+from phdl_catalog.spectra.store import PixelStore
 
 SNRS = (30.0, 50.0, 100.0)
 SHOWN = ("teff", "logg", "v_micro", "fe_h", "c_fe", "mg_fe", "si_fe", "ca_fe", "ti_fe", "cr_fe", "ni_fe")
@@ -68,12 +73,35 @@ def simulate(
 def measure(
     fitter: Fitter, flux: NDArray[np.float64], ivar: NDArray[np.float64]
 ) -> tuple[FitResult, float, float]:
-    """The result, fits per second, and milliseconds of processor time for each."""
+    """The result, fits per second, and milliseconds of processor time for each, from a packed shard."""
     fitter.fit(SURVEY_GRID.wavelength, flux[:32], ivar[:32])
-    wall, processor = time.perf_counter(), time.process_time()
-    result = fitter.fit(SURVEY_GRID.wavelength, flux, ivar)
-    rate = len(flux) / (time.perf_counter() - wall)
-    return result, rate, 1e3 * (time.process_time() - processor) / len(flux)
+    with tempfile.TemporaryDirectory() as folder:
+        addresses, store = pack(Path(folder), flux, ivar), PixelStore(folder)
+        wall, processor = time.perf_counter(), time.process_time()
+        block = store.read(addresses)
+        result = fitter.fit(block.grid.wavelength, block.flux, block.ivar, block.mask)
+        rate = len(flux) / (time.perf_counter() - wall)
+        return result, rate, 1e3 * (time.process_time() - processor) / len(flux)
+
+
+def worker_rows(
+    model: str, flux: NDArray[np.float64], ivar: NDArray[np.float64]
+) -> list[tuple[str | float, ...]]:
+    """One worker process, then two."""
+    with tempfile.TemporaryDirectory() as folder:
+        addresses = pack(Path(folder), flux, ivar)
+        options = {"velocity_floor": 0.0, "correct_model": False}
+        found = [workers_rate(model, Path(folder), addresses, number, options) for number in (1, 2)]
+    return [
+        (
+            item.workers,
+            f"{item.rate:.0f}",
+            f"{item.rate / found[0].rate:.2f}",
+            f"{item.processor_ms:.1f}",
+            f"{item.megabytes:.0f}",
+        )
+        for item in found
+    ]
 
 
 def spread(values: NDArray[np.float64]) -> float:
@@ -136,17 +164,27 @@ def main() -> None:
     parser.add_argument("--payne-seconds", type=float, default=60.0, help="training of its network")
     parser.add_argument("--cma-stars", type=int, default=1, help="fitted by CMA-ES; 0: none")
     parser.add_argument("--cma-evaluations", type=int, default=8000)
+    parser.add_argument(
+        "--workers", action=argparse.BooleanOptionalAction, default=True, help="compare one worker and two"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
     generator = np.random.default_rng(options.seed + 1)
-    network = train_payne(model, draw_labels(model, 4000, generator), options.payne_seconds, options.seed)
+    drawn = draw_labels(model, 4000, generator)
+    network = (
+        train_payne(model, drawn, options.payne_seconds, options.seed)
+        if options.payne_stars
+        else torch.nn.Identity()
+    )
     fitter = Fitter(model, FitOptions(velocity_floor=0.0, correct_model=False), device=options.device)
     speed, quality, peers = [], [], []
+    mixed: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for snr in SNRS:
         generator = np.random.default_rng(options.seed)
         labels = draw_labels(model, options.stars, generator)
         flux, ivar, response, rv = simulate(model, labels, snr, generator)
+        mixed.append((flux, ivar))
         result, rate, cost = measure(fitter, flux, ivar)
         converged = np.mean((result.flags & FitFlag.NOT_CONVERGED) == 0)
         pull_rv = spread((result.rv - rv) / result.e_rv)
@@ -187,6 +225,13 @@ def main() -> None:
         ("way", "S/N", "fits/s", *SHOWN),
         peers,
     )
+    if options.workers:
+        rows = worker_rows(options.model, *(np.concatenate(part) for part in zip(*mixed, strict=True)))
+        print_table(
+            "workers of one thread, S/N mixed, from a packed shard to arrays",
+            ("workers", "fits/s together", "ratio to one", "ms of processor", "MB of one"),
+            rows,
+        )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from phdl_catalog.fitting import FitResult, Fitter
     from phdl_catalog.spectra.spectrum import Spectrum
 
-#: Files that are read and fitted together.
-_FILES_AT_ONCE = 32
+#: Files that are read and fitted together, at most: a few stars alone take longer each.
+_FILES_AT_ONCE = 128
 
 #: Endings of a spectrum's file in a folder.
 _SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
@@ -77,14 +77,14 @@ def fit_file(
     wanted = _Wanted(plot, plot_format, polish, sample)
     if plot is not None:
         plot.mkdir(parents=True, exist_ok=True)
-    chunks = [files[start : start + _FILES_AT_ONCE] for start in range(0, len(files), _FILES_AT_ONCE)]
+    threads = get_settings().threads
+    together = min(_FILES_AT_ONCE, max(1, -(-len(files) // threads)))
+    chunks = [files[start : start + together] for start in range(0, len(files), together)]
     results: list[dict[str, Any]] = []
     with progress_bar() as progress:
         task = progress.add_task("fitting", total=len(files))
         # A thread for each chunk is better than several for each of the small matrix products in it.
-        with ThreadPoolExecutor(
-            get_settings().threads, initializer=partial(torch.set_num_threads, 1)
-        ) as pool:
+        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
             try:
                 for part in pool.map(lambda chunk: _fit_files(chunk, loaded, fitter, wanted), chunks):
                     results.extend(part)

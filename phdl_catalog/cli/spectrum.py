@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phdl_catalog.cli.output import JsonOption, print_json, print_table, stdout
+from phdl_catalog.cli.output import JsonOption, print_json, print_table, stderr, stdout
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from phdl_catalog.database.spectrum_record import FitRecord, SpectrumRecord
 
 _commands = typer.Typer(help="One spectrum.", no_args_is_help=True)
@@ -50,9 +52,14 @@ def plot(
     obsid: Obsid,
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: .png, .pdf or .svg.")],
     release: ReleaseOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Model of the fit; by default that of the latest fit, else default."),
+    ] = None,
+    bare: Annotated[bool, typer.Option("--bare", help="The data alone, without a fit.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw a spectrum, its errors and its masked pixels."""
+    """Draw a spectrum with its fit: residuals, masked pixels, lines, labels with errors."""
     from phdl_catalog.database.session import connect
     from phdl_catalog.database.spectrum_record import find_spectra, only_accepted
     from phdl_catalog.settings import get_settings
@@ -61,20 +68,40 @@ def plot(
 
     if output.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise typer.BadParameter(f"{output.name} does not end in .png, .pdf or .svg", param_hint="--output")
+    if bare and model is not None:
+        raise typer.BadParameter("--bare draws no fit, so there is nothing for --model", param_hint="--model")
     record, address = only_accepted(find_spectra(connect(pooled=False), obsid, release))
     pixels = PixelStore(get_settings().pixel_store_url).read([address])
     facts = record.facts
     start = facts["first_pixel"] - pixels.grid.first
     covered = slice(start, start + facts["n_pixels"])
     title = f"{obsid}  {facts['designation'] or ''}  {facts['subclass'] or ''}  S/N(g) {facts['snr_g']}"
-    figure = plot_spectrum(
-        pixels.grid.wavelength[covered], pixels.flux[0, covered], pixels.ivar[0, covered], title
-    )
+    wavelength, flux, ivar = pixels.grid.wavelength[covered], pixels.flux[0, covered], pixels.ivar[0, covered]
+    chosen = None if bare else model or (record.fits[0].model if record.fits else "default")
+    figure = None if chosen is None else _fitted(chosen, wavelength, flux, ivar, title)
+    if figure is None:
+        if chosen is not None:
+            stderr.print(f"nothing to fit in spectrum {obsid}: drawn without", highlight=False)
+        chosen = None
+        figure = plot_spectrum(wavelength, flux, ivar, title)
     figure.savefig(output, dpi=130)
     if json:
-        print_json({"obsid": str(obsid), "release": record.release, "output": str(output)})
+        document = {"obsid": str(obsid), "release": record.release, "output": str(output), "model": chosen}
+        print_json(document)
     else:
         stdout.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _fitted(model: str, wavelength: Any, flux: Any, ivar: Any, title: str) -> Figure | None:
+    """The picture of a fit made now, as runs make theirs; None if there is nothing to fit."""
+    from phdl_catalog.emulator import load_model
+    from phdl_catalog.fitting import Fitter
+    from phdl_catalog.fitting.figure import plot_fit
+
+    result = Fitter(load_model(model)).fit(wavelength, flux, ivar, keep_pixels=True)
+    if result.failed[0]:
+        return None
+    return plot_fit(flux, result, 0, f"{title}  model {model}")
 
 
 def _print_record(obsid: int, record: SpectrumRecord) -> None:

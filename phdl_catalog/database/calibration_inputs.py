@@ -33,6 +33,7 @@ REFUSED_FITS = (
     | FitFlag.AT_BOUND
     | FitFlag.MOSTLY_MASKED
     | FitFlag.QUARANTINED
+    | FitFlag.DOUBLE_LINED
 )
 
 #: A label with one of these is not used.

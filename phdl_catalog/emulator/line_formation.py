@@ -9,8 +9,8 @@ the labels, an emulator has to learn curves of growth and no chemistry, and errs
 of a small grid.  The layer is no model atmosphere: nothing here is ever read as a flux.
 
 Sources: Saha's equation and the bound-free opacity of H- as in Gray, "The Observation and Analysis of Stellar
-Photospheres" (chapters 1 and 8); molecular equilibrium constants to second order in theta, after Tsuji 1973,
-A&A 23, 411; abundances of the Sun from Asplund et al. 2009, ARA&A 47, 481.
+Photospheres" (chapters 1 and 8); molecules in `molecules`; abundances of the Sun from Asplund et al. 2009,
+ARA&A 47, 481.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp
+
+from phdl_catalog.emulator.molecules import (
+    MOLECULES,
+    dissociation,
+    dissociation_slope,
+    exp10,
+    partial_pressures,
+    pressure_slopes,
+)
 
 #: Temperature of the layer in units of teff, and its optical depth.
 _TEMPERATURE, _DEPTH = 0.85, 0.3
@@ -37,11 +45,8 @@ _LOG_OPACITY = math.log10(4.158e-10 * 3e-17)
 #: Rayleigh scattering by a hydrogen atom at 4000 Angstrom [cm^2]: the floor of the opacity.
 _RAYLEIGH = 2.3e-27
 
-#: Newton steps for the electron pressure; six bring double precision from anywhere in a grid.
-_NEWTON_STEPS = 6
-
-#: Step of the differences in theta, log10 pressure, logg and abundances.
-_STEP = 1e-5
+#: Newton steps for the electron pressure; four bring double precision from anywhere in a grid.
+_NEWTON_STEPS = 4
 
 _LN10 = math.log(10.0)
 
@@ -71,18 +76,6 @@ _DONORS = (
 )
 _SOLAR_N, _SOLAR_O = 7.83, 8.69
 
-#: log10 of the dissociation constant [dyn/cm^2]: coefficients of 1, theta and theta^2.
-_DISSOCIATION = {
-    "co": (13.8206, -11.7948, 0.1722),
-    "ch": (12.1354, -4.0761, 0.1277),
-    "cn": (12.8051, -8.2793, 0.0642),
-    "c2": (12.8047, -6.5178, 0.0977),
-    "n2": (13.5900, -10.5850, 0.2200),
-    "nh": (12.0200, -3.8000, 0.1000),
-    "oh": (12.3710, -5.0578, 0.1382),
-    "mgh": (11.2850, -2.7164, 0.1966),
-}
-
 #: Neutral atoms of which the column density is a feature.
 _NEUTRALS = ("c", "na", "mg", "al", "si", "ca", "fe")
 
@@ -90,7 +83,7 @@ _NEUTRALS = ("c", "na", "mg", "al", "si", "ca", "fe")
 _BALMER = 10.199
 
 FEATURES = (
-    "log_electron_pressure", "ch", "cn", "c2", "nh", "oh", "mgh", "fe+", *_NEUTRALS, "balmer",
+    "log_electron_pressure", *MOLECULES, "mgh", "fe+", *_NEUTRALS, "balmer",
 )  # fmt: skip
 
 
@@ -108,7 +101,6 @@ class LineFormation(nn.Module):
     energy: Tensor
     partition: Tensor
     direct: Tensor
-    cno: Tensor
 
     def __init__(self, label_names: Sequence[str]) -> None:
         super().__init__()
@@ -131,9 +123,6 @@ class LineFormation(nn.Module):
         )
         self._at = {element: column for column, element in enumerate(elements)}
         self._cno = [self._at[element] for element in ("c", "n", "o")]
-        selection = torch.zeros(len(self._cno), len(elements), dtype=torch.float64)
-        selection[range(len(self._cno)), self._cno] = 1.0
-        self.register_buffer("cno", selection, persistent=False)
         # (F, E): features that follow one abundance alone.
         direct = torch.zeros(len(FEATURES), len(elements), dtype=torch.float64)
         for feature, element in (("mgh", "mg"), ("fe+", "fe"), *((x, x) for x in _NEUTRALS if x != "c")):
@@ -149,11 +138,16 @@ class LineFormation(nn.Module):
 
     def electron_pressure(self, labels: Tensor) -> Tensor:
         """(..., L) -> (...,): log10 of the electron pressure [dyn/cm^2]."""
-        # Where H- is the opacity and all metals are ions, the square of the pressure is this.
-        balance = labels[..., self._logg] + _LOG_WEIGHT - _opacity(self.theta(labels))
-        pressure = 0.5 * (balance - 4.0 + labels[..., self._fe_h])
+        theta = self.theta(labels)
+        atoms, saha = self._atoms(labels), self._saha(theta)
+        # Where H- is the opacity, the square of the pressure is this times the ions per hydrogen nucleus:
+        # the metals', or hydrogen's, which is ionised as the pressure lets it, but never more than all.
+        balance = labels[..., self._logg] + _LOG_WEIGHT - _opacity(theta)
+        metals = 0.5 * (balance - 4.0 + labels[..., self._fe_h])
+        hydrogen = torch.minimum((balance + saha[..., 0]) / 3.0, 0.5 * balance)
+        pressure, saha = torch.maximum(metals, hydrogen), exp10(saha)
         for _ in range(_NEWTON_STEPS):
-            pressure = self._newton_step(labels, pressure)
+            pressure = self._towards(labels, pressure, theta, atoms, saha)
         return pressure
 
     def forward(self, labels: Tensor, pressure: Tensor | None = None) -> Tensor:
@@ -172,6 +166,10 @@ class LineFormation(nn.Module):
         """
         known = self.electron_pressure(labels) if pressure is None else pressure
         pressure = self._newton_step(labels, known)
+        return self.features(labels, pressure)
+
+    def features(self, labels: Tensor, pressure: Tensor) -> Tensor:
+        """Features (..., F) of labels (..., L) and their electron pressure (...,), as two variables."""
         return self._features(self.theta(labels), pressure, labels[..., self._logg], self._abundances(labels))
 
     def jacobian(self, labels: Tensor, pressure: Tensor) -> Tensor:
@@ -187,32 +185,84 @@ class LineFormation(nn.Module):
         -------
         (N, F, L) Tensor
         """
-        dtype = labels.dtype
-        pull = vjp(lambda x: self._newton_step(x, pressure), labels)[1]
-        pressure_slope: Tensor = pull(torch.ones_like(pressure))[0]  # (N, L)
-        # Central differences in the six variables: in double precision good to seven digits, and unlike
-        # forward-mode differentiation safe in threads.
-        shift = _STEP * torch.eye(6, dtype=torch.float64, device=labels.device)
-        shift = torch.cat([shift, -shift])[:, None, :]  # (12, 1, 6)
-        at = self._features(
-            self.theta(labels).double() + shift[..., 0],
-            pressure.double() + shift[..., 1],
-            labels[:, self._logg].double() + shift[..., 2],
-            self._abundances(labels).double() + shift[..., 3:] @ self.cno,
-        )
-        slopes = ((at[:6] - at[6:]) / (2.0 * _STEP)).to(dtype)  # (6, N, F)
-        theta = self.theta(labels)
-        mix = self.mix.to(dtype)
-        jacobian = (self.direct.to(dtype) @ mix.T).expand(len(labels), -1, -1).clone()
-        jacobian += torch.einsum("enf,le->nfl", slopes[3:], mix[:, self._cno])
-        jacobian += slopes[1][:, :, None] * pressure_slope[:, None, :]
-        jacobian[:, :, self._teff] += slopes[0] * (-theta / labels[:, self._teff])[:, None]
-        jacobian[:, :, self._logg] += slopes[2]
+        theta, abundances = self.theta(labels), self._abundances(labels)
+        mix = self.mix.to(labels.dtype)
+        cooling = -theta / labels[:, self._teff]
+        saha = exp10(self._saha(theta))
+        fraction = saha / (saha + exp10(pressure)[:, None])
+        absorption = exp10(_opacity(theta) + pressure)
+        by_pressure = absorption / (absorption + _RAYLEIGH)
+        by_theta = by_pressure * (2.5 / (_LN10 * theta) + 0.754)
+        ionisation = -(2.5 / (_LN10 * theta))[:, None] - self.energy.to(labels.dtype)
+
+        # Electrons = ions holds along every label.
+        ions = exp10(abundances[:, : len(_DONORS)]) * fraction
+        share = ions / ions.sum(dim=1, keepdim=True)
+        buffer = share * (1.0 - fraction)
+        slope = 1.0 + by_pressure + buffer.sum(dim=1)
+        along = share @ mix[:, : len(_DONORS)].T
+        along[:, self._teff] += ((buffer * ionisation).sum(dim=1) - by_theta) * cooling
+        along[:, self._logg] += 1.0
+        pressure_slope = along / slope[:, None]  # (N, L)
+
+        slopes = self._feature_slopes(fraction, ionisation, by_theta, by_pressure)  # (N, F, 6)
+        opacity = torch.log10(absorption + _RAYLEIGH)
+        hydrogen = labels[:, self._logg] + _LOG_WEIGHT - opacity
+        molecules = pressure_slopes(self._cno_of(abundances), theta, hydrogen)  # (N, M, 5)
+        slopes[:, FEATURES.index("mgh"), 0] -= dissociation_slope("mgh", theta)
+        row = slice(1, 1 + len(MOLECULES))
+        slopes[:, row, 0] = molecules[..., 0] - molecules[..., 1] * by_theta[:, None]
+        slopes[:, row, 1] = -molecules[..., 1] * by_pressure[:, None]
+        slopes[:, row, 2] = molecules[..., 1] - 1.0
+        slopes[:, row, 3:] = molecules[..., 2:]
+
+        jacobian = slopes[..., 3:] @ mix[:, self._cno].T + self.direct.to(labels.dtype) @ mix.T
+        jacobian += slopes[..., 1:2] * pressure_slope[:, None, :]
+        jacobian[:, :, self._teff] += slopes[..., 0] * cooling[:, None]
+        jacobian[:, :, self._logg] += slopes[..., 2]
         return jacobian
+
+    def _feature_slopes(
+        self, fraction: Tensor, ionisation: Tensor, by_theta: Tensor, by_pressure: Tensor
+    ) -> Tensor:
+        """Derivatives (N, F, 6) of all features but CH to OH by theta, pressure, gravity, C, N and O.
+
+        Parameters
+        ----------
+        fraction, ionisation : (N, D) Tensor
+            Of the donors: ions over atoms, and the derivative of log10 of Saha's factor by theta.
+        by_theta, by_pressure : (N,) Tensor
+            Derivatives of log10 of the opacity.
+        """
+        slopes = fraction.new_zeros(len(fraction), len(FEATURES), 6)
+        slopes[:, 0, 1] = 1.0
+        neutral_theta = -fraction * ionisation - by_theta[:, None]
+        neutral_pressure = fraction - by_pressure[:, None]
+        first = FEATURES.index(_NEUTRALS[0])
+        columns = [self._at[element] for element in _NEUTRALS]
+        slopes[:, first : first + len(columns), 0] = neutral_theta[:, columns]
+        slopes[:, first : first + len(columns), 1] = neutral_pressure[:, columns]
+        slopes[:, FEATURES.index("c"), 3] = 1.0
+        magnesium, iron = self._at["mg"], self._at["fe"]
+        mgh, ion = FEATURES.index("mgh"), FEATURES.index("fe+")
+        # The dissociation constant of MgH is left to the caller.
+        slopes[:, mgh, 0] = neutral_theta[:, magnesium] - by_theta
+        slopes[:, mgh, 1] = neutral_pressure[:, magnesium] - by_pressure
+        slopes[:, mgh, 2] = 1.0
+        slopes[:, ion, 0] = neutral_theta[:, iron] + ionisation[:, iron]
+        slopes[:, ion, 1] = neutral_pressure[:, iron] - 1.0
+        slopes[:, -1, 0] = -_BALMER - by_theta
+        slopes[:, -1, 1] = -by_pressure
+        return slopes
 
     def _abundances(self, labels: Tensor) -> Tensor:
         """(..., L) -> (..., E): log10 of atoms per hydrogen nucleus."""
         return labels @ self.mix.to(labels.dtype) + self.solar.to(labels.dtype)
+
+    def _cno_of(self, abundances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Three (...,) of abundances (..., E): carbon, nitrogen and oxygen."""
+        carbon, nitrogen, oxygen = (abundances[..., column] for column in self._cno)
+        return carbon, nitrogen, oxygen
 
     def _saha(self, theta: Tensor) -> Tensor:
         """(...,) -> (..., D): log10 of ions over neutrals times electron pressure."""
@@ -223,73 +273,51 @@ class LineFormation(nn.Module):
             - theta[..., None] * self.energy.to(theta.dtype)
         )
 
+    def _atoms(self, labels: Tensor) -> Tensor:
+        """(..., L) -> (..., D): atoms of each donor per hydrogen nucleus."""
+        return exp10(self._abundances(labels)[..., : len(_DONORS)])
+
     def _newton_step(self, labels: Tensor, pressure: Tensor) -> Tensor:
         """One step towards electrons = ions; at the solution its derivatives are those of the solution."""
         theta = self.theta(labels)
-        atoms = _exp10(self._abundances(labels)[..., : len(_DONORS)])
-        saha, electrons = _exp10(self._saha(theta)), _exp10(pressure)[..., None]
+        return self._towards(labels, pressure, theta, self._atoms(labels), exp10(self._saha(theta)))
+
+    def _towards(
+        self, labels: Tensor, pressure: Tensor, theta: Tensor, atoms: Tensor, saha: Tensor
+    ) -> Tensor:
+        """A Newton step from what does not depend on the pressure."""
+        electrons = exp10(pressure)[..., None]
+        neutral = electrons / (saha + electrons)
         ions = atoms * saha / (saha + electrons)
         total = ions.sum(dim=-1)
-        absorption = _exp10(_opacity(theta) + pressure)
+        absorption = exp10(_opacity(theta) + pressure)
         # Hydrostatic balance gives the hydrogen pressure; times the ions of a nucleus, electron pressure.
         hydrogen = labels[..., self._logg] + _LOG_WEIGHT - torch.log10(absorption + _RAYLEIGH)
         misfit = pressure - hydrogen - torch.log10(total)
-        slope = 1.0 + absorption / (absorption + _RAYLEIGH)
-        slope = slope + (ions * electrons / (saha + electrons)).sum(dim=-1) / total
+        slope = 1.0 + absorption / (absorption + _RAYLEIGH) + (ions * neutral).sum(dim=-1) / total
         return pressure - misfit / slope
 
     def _features(self, theta: Tensor, pressure: Tensor, logg: Tensor, abundances: Tensor) -> Tensor:
         """Features from temperature, electron pressure, gravity (...,) and abundances (..., E)."""
-        opacity = torch.log10(_exp10(_opacity(theta) + pressure) + _RAYLEIGH)
+        opacity = torch.log10(exp10(_opacity(theta) + pressure) + _RAYLEIGH)
         hydrogen = logg + _LOG_WEIGHT - opacity
         ionised = self._saha(theta) - pressure[..., None]
-        neutral = abundances[..., : len(_DONORS)] - torch.log1p(_exp10(ionised)) / _LN10 - opacity[..., None]
+        neutral = abundances[..., : len(_DONORS)] - torch.log1p(exp10(ionised)) / _LN10 - opacity[..., None]
         iron = self._at["fe"]
         features = [
             pressure,
-            *(value - opacity - hydrogen for value in self._molecules(abundances, theta, hydrogen)),
-            neutral[..., self._at["mg"]] + hydrogen - _dissociation("mgh", theta),
+            *(
+                value - opacity - hydrogen
+                for value in partial_pressures(self._cno_of(abundances), theta, hydrogen)
+            ),
+            neutral[..., self._at["mg"]] + hydrogen - dissociation("mgh", theta),
             neutral[..., iron] + ionised[..., iron],
             *(neutral[..., self._at[element]] for element in _NEUTRALS),
             -theta * _BALMER - opacity,
         ]
         return torch.stack(features, dim=-1)
 
-    def _molecules(self, abundances: Tensor, theta: Tensor, hydrogen: Tensor) -> list[Tensor]:
-        """log10 of the pressures [dyn/cm^2] of CH, CN, C2, NH and OH."""
-        k = {name: _exp10(_dissociation(name, theta)) for name in ("co", "ch", "n2", "nh", "oh")}
-        pressure = _exp10(hydrogen)
-        carbon, nitrogen, oxygen = (_exp10(abundances[..., column] + hydrogen) for column in self._cno)
-        in_ch, in_nh, in_oh = (1.0 + pressure / k[name] for name in ("ch", "nh", "oh"))
-        # Free carbon x: in_ch x + x y / K = carbon with free oxygen y = oxygen / (in_oh + x / K).
-        half = 0.5 * (in_ch * in_oh * k["co"] + oxygen - carbon)
-        product = in_ch * in_oh * k["co"] * carbon
-        root = torch.sqrt(half.square() + product)
-        free_carbon = torch.where(half > 0, product / (half + root), root - half) / in_ch
-        free_oxygen = oxygen / (in_oh + free_carbon / k["co"])
-        # Free nitrogen x: in_nh x + 2 x^2 / K = nitrogen.
-        free_nitrogen = 2.0 * nitrogen / (in_nh + torch.sqrt(in_nh.square() + 8.0 * nitrogen / k["n2"]))
-        c, n, o = torch.log10(free_carbon), torch.log10(free_nitrogen), torch.log10(free_oxygen)
-        return [
-            c + hydrogen - _dissociation("ch", theta),
-            c + n - _dissociation("cn", theta),
-            c + c - _dissociation("c2", theta),
-            n + hydrogen - _dissociation("nh", theta),
-            o + hydrogen - _dissociation("oh", theta),
-        ]
-
-
-def _exp10(x: Tensor) -> Tensor:
-    """10 to the x; several times faster than a power of ten by `pow`."""
-    return torch.exp(_LN10 * x)
-
 
 def _opacity(theta: Tensor) -> Tensor:
     """(...,) -> (...,): log10 of the opacity of H- per hydrogen nucleus and electron pressure."""
     return _LOG_OPACITY + 2.5 * torch.log10(theta) + 0.754 * theta
-
-
-def _dissociation(molecule: str, theta: Tensor) -> Tensor:
-    """(...,) -> (...,): log10 of the dissociation constant [dyn/cm^2]."""
-    constant, linear, square = _DISSOCIATION[molecule]
-    return constant + theta * (linear + theta * square)

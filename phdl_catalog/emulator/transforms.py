@@ -10,11 +10,13 @@ variables spectra are closer to linear, and a network has less to learn.  All of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from phdl_catalog.emulator.line_formation import FEATURES, LineFormation
 from phdl_catalog.errors import InputError
@@ -31,6 +33,23 @@ _NOT_IONISED = frozenset({"c", "n", "o", "s"})
 
 #: log10 of line strength per 1/eV, for atoms of the other metals: ionisation less excitation less opacity.
 _NEUTRAL_SLOPE = 5.0
+
+
+class _Inputs(torch.autograd.Function):
+    """Inputs whose gradient is by the Jacobian at the solution: no graph through Newton's iterations."""
+
+    @staticmethod
+    def forward(ctx: Any, labels: Tensor, transform: LabelTransform) -> Tensor:
+        pressure = transform.formation.electron_pressure(labels)
+        ctx.save_for_backward(labels, pressure)
+        ctx.transform = transform
+        return transform._inputs(labels, transform.formation.features(labels, pressure))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        slopes = ctx.transform._slopes(*ctx.saved_tensors)
+        return torch.einsum("ni,nil->nl", gradient, slopes), None
 
 
 class LabelTransform(nn.Module):
@@ -93,12 +112,19 @@ class LabelTransform(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """(N, L) physical labels to (N, I) standardised inputs, in the dtype given."""
-        return self._inputs(labels, self.formation.electron_pressure(labels))
+        if labels.ndim == 2 and labels.requires_grad and torch.is_grad_enabled():
+            inputs: Tensor = _Inputs.apply(labels, self)
+            return inputs
+        return self._inputs(labels, self.formation(labels))
 
     def jacobian(self, labels: Tensor) -> Tensor:
         """(N, L) physical labels -> (N, I, L): derivative of input i (second axis) to label l (third)."""
+        return self._slopes(labels, self.formation.electron_pressure(labels))
+
+    def _slopes(self, labels: Tensor, pressure: Tensor) -> Tensor:
+        """`jacobian` where the electron pressure is known."""
         dtype = labels.dtype
-        features = self.formation.jacobian(labels, self.formation.electron_pressure(labels))
+        features = self.formation.jacobian(labels, pressure)
         teff = labels[:, self.teff_index]
         mixed = self.mix.T.to(dtype).expand(len(labels), -1, -1).clone()
         mixed[:, self.teff_index, self.teff_index] = -_RECIPROCAL_TEMPERATURE / teff.square()
@@ -107,8 +133,8 @@ class LabelTransform(nn.Module):
         mixed += self.ion_shift.to(dtype)[:, None] * features[:, :1]
         return torch.cat([mixed, features], dim=1) / self.scale.to(dtype)[:, None]
 
-    def _inputs(self, labels: Tensor, pressure: Tensor) -> Tensor:
-        """Inputs from labels and the electron pressure that belongs to them."""
+    def _inputs(self, labels: Tensor, features: Tensor) -> Tensor:
+        """Inputs from labels and the features that belong to them."""
         dtype = labels.dtype
         teff = labels[..., self.teff_index : self.teff_index + 1]
         natural = torch.cat(
@@ -119,7 +145,6 @@ class LabelTransform(nn.Module):
             ],
             dim=-1,
         )
-        features = self.formation(labels, pressure)
         mixed = (
             natural @ self.mix.to(dtype)
             + (self.formation.theta(labels)[..., None] - 1.0) * self.neutral_shift.to(dtype)

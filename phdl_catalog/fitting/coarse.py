@@ -163,7 +163,7 @@ class CoarseFit:
         jacobian = slopes * (curve * root)[:, None]
         own = torch.bmm(jacobian, jacobian.mT).double()
         cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double()
-        factor, _ = torch.linalg.cholesky_ex(self._continuum.normal_matrix(weight * model.square()))
+        factor = self._continuum.system(weight * model.square()).factor
         imitated = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
         along = self._directions.double()
         gradient = (

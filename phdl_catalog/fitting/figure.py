@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Lines that are named [Angstrom in vacuum].
 _LINES = (
     ("Ca K", 3934.8), ("Ca H", 3969.6), ("Hδ", 4102.9), ("Ca I", 4227.9), ("CH G", 4305.0), ("Hγ", 4341.7),
-    ("Hβ", 4862.7), ("Mg b", 5176.0), ("Fe I", 5271.0), ("Na D", 5894.6), ("Hα", 6564.6), ("Ca II", 8500.4),
+    ("Hβ", 4862.7), ("Mg b", 5176.0), ("Fe I", 5271.0), ("Na D", 5894.6), ("Hα", 6564.6), ("", 8500.4),
     ("Ca II", 8544.4), ("Ca II", 8664.5),
 )  # fmt: skip
 
@@ -139,13 +139,12 @@ def _write_labels(axes: Axes, result: FitResult, row: int) -> None:
     for number, text in enumerate(head):
         axes.text(0.0, 1.0 - number * step, text, fontsize=9, va="top", wrap=True)
     for index, name in enumerate(result.label_names):
-        label = LABELS[name]
+        label = LABELS.get(name)
+        symbol, decimals = (name, 2) if label is None else (label.symbol, label.decimals)
         height = 1.0 - (index + len(head) + 1) * step
         flag = int(result.label_flags[row, index])
         weak = flag & (LabelFlag.UNCONSTRAINED | LabelFlag.AT_BOUND | LabelFlag.NO_FIT)
         color = "0.6" if weak else "black"
-        value = (
-            f"{result.labels[row, index]:.{label.decimals}f} ± {result.errors[row, index]:.{label.decimals}f}"
-        )
-        axes.text(0.0, height, label.symbol, fontsize=9, va="top", color=color)
+        value = f"{result.labels[row, index]:.{decimals}f} ± {result.errors[row, index]:.{decimals}f}"
+        axes.text(0.0, height, symbol, fontsize=9, va="top", color=color)
         axes.text(1.0, height, value, fontsize=9, va="top", ha="right", color=color, family="monospace")

@@ -26,7 +26,7 @@ from phdl_catalog.fitting.kernel import (
     Filters,
 )
 from phdl_catalog.fitting.microturbulence import MicroturbulenceRange
-from phdl_catalog.labels import get_label
+from phdl_catalog.labels import Label, declared_labels, describe_labels
 from phdl_catalog.spectra.grid import PixelGrid
 
 
@@ -86,6 +86,21 @@ class Model(Protocol):
     def distance(self, labels: ArrayLike) -> NDArray[np.float64]:
         """(N, L) -> (N,): 0 inside the training region, over 1 outside."""
         ...
+
+
+def label_definitions(model: Model) -> tuple[Label, ...]:
+    """What the model's labels mean: from the vocabulary, and as the grid of the model declared them.
+
+    Raises
+    ------
+    InputError
+        If a label is in neither.
+    """
+    known: tuple[Label, ...] | None = getattr(model, "labels", None)
+    if known is not None:
+        return known
+    source = getattr(model, "metadata", {}).get("grid", {})
+    return describe_labels(model.label_names, declared_labels(source.get("declared_labels", {})))
 
 
 def training_distance(model: Model, labels: ArrayLike) -> NDArray[np.float64]:
@@ -165,17 +180,19 @@ class ForwardModel:
         #: Wavelength / FWHM of the line-spread function.
         self.resolution = float(model.resolution)
         self._bank = FilterBank(float(model.resolution), self.device)
-        self._set_ranges(np.asarray(model.label_range, dtype=np.float64), margin)
+        physical = np.array([(label.lower, label.upper) for label in label_definitions(model)])
+        self._set_ranges(np.asarray(model.label_range, dtype=np.float64), physical, margin)
         self._v_micro = MicroturbulenceRange.of(model, self.device)
 
-    def _set_ranges(self, label_range: NDArray[np.float64], margin: float) -> None:
+    def _set_ranges(
+        self, label_range: NDArray[np.float64], physical: NDArray[np.float64], margin: float
+    ) -> None:
         if label_range.shape != (len(self.label_names), 2):
             raise ModelError(
                 f"the model has {len(self.label_names)} labels but label_range has shape {label_range.shape}"
             )
         self.label_range = label_range
         width = label_range[:, 1] - label_range[:, 0]
-        physical = np.array([(get_label(name).lower, get_label(name).upper) for name in self.label_names])
         lower = np.maximum(label_range[:, 0] - margin * width, physical[:, 0])
         upper = np.minimum(label_range[:, 1] + margin * width, physical[:, 1])
         self.middle = torch.as_tensor(label_range.mean(axis=1), device=self.device)
@@ -255,15 +272,38 @@ class ForwardModel:
         others = torch.stack([(values * state.by_shift).sum(1), (values * state.by_blur).sum(1)], dim=1)
         return torch.cat([by_label * self.half_range.float(), others], dim=1).double()
 
-    def jacobian(self, state: ModelState) -> Tensor:
-        """Derivatives (N, L + 2, P) of the flux by the scaled labels, shift and blur.
-
-        Right to about half a per cent, which is enough for a curvature.
-        """
+    def jacobian_in_basis(self, state: ModelState) -> Tensor:
+        """Derivatives (N, L, K) of the coefficients by the scaled labels, in the precision of `jacobian`."""
         labels, unit = state.labels.detach(), self.half_range.float()
         half = self._coarse.dtype == torch.bfloat16
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             _, by_label = self._compiled.coefficients_and_jacobian(labels)
-        in_basis = by_label.mT * unit[:, None]
-        rows = state.filters.apply_rows((in_basis.to(self._coarse.dtype) @ self._coarse).float())
-        return torch.cat([rows, state.by_shift[:, None], state.by_blur[:, None]], dim=1)
+        return (by_label.mT * unit[:, None]).to(self._coarse.dtype)
+
+    def jacobian(
+        self, state: ModelState, in_basis: Tensor, rows: slice, every: slice, filtered: bool
+    ) -> Tensor:
+        """Derivatives (n, L + 2, Q) of the flux by the scaled labels, shift and blur.
+
+        Right to about half a per cent, which is enough for a curvature.
+
+        Parameters
+        ----------
+        state : ModelState
+            Of N stars.
+        in_basis : (n, L, K) Tensor
+            From `jacobian_in_basis`, of the stars that are wanted.
+        rows : slice
+            Which stars these are.
+        every : slice
+            Which pixels are wanted.
+        filtered : bool
+            Whether the derivatives by labels are moved and blurred, as the spectra are; of all pixels only.
+        """
+        if filtered:
+            filters = Filters(state.filters.taps[rows])
+            by_label = filters.apply_rows((in_basis @ self._coarse).float())
+        else:
+            by_label = (in_basis @ self._coarse[:, REACH:-REACH][:, every]).float()
+        others = [state.by_shift[rows, None, every], state.by_blur[rows, None, every]]
+        return torch.cat([by_label, *others], dim=1)

@@ -36,6 +36,7 @@ def judge(
     model_pixels: int,
     emission: NDArray[np.bool_],
     double_lined: NDArray[np.bool_],
+    cool: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Flags of N fits that have labels.
 
@@ -55,7 +56,7 @@ def judge(
         How far the velocity moved during the fit [pixels].
     model_pixels : int
         Pixels that a complete spectrum has.
-    emission, double_lined : (N,) bool
+    emission, double_lined, cool : (N,) bool
         From `find_suspects`.
 
     Returns
@@ -66,7 +67,7 @@ def judge(
         Bits of `LabelFlag`.
     """
     outside_range = (result.labels < label_range[:, 0]) | (result.labels > label_range[:, 1])
-    outside = result.distance > 1.0
+    outside = (result.distance > 1.0) | cool
     unconstrained = result.information < LEAST_INFORMATION
 
     label_flags = np.zeros(result.labels.shape, dtype=np.int32)

@@ -90,17 +90,29 @@ class FloorBands:
             Squared error floors as a fraction of the continuum, float32.
         """
         number = use @ self.member.T
+        plain = (use * (residual2 / variance).clamp_max(limit**2)) @ self.member.T
+        wanted = plain - number > 3.0 * (2.0 * number).sqrt()
+        if residual2.device.type != "cpu":
+            return torch.where(wanted, self._search(residual2, variance, continuum2, use, limit), 0.0)
+        # A look at who wants one is cheaper than a search for those who do not.
+        some = torch.nonzero(wanted.any(dim=1)).squeeze(1)
+        floor2 = torch.zeros_like(number)
+        if len(some):
+            searched = self._search(residual2[some], variance[some], continuum2[some], use[some], limit)
+            floor2[some] = torch.where(wanted[some], searched, 0.0)
+        return floor2
 
-        def excess(floor2: Tensor) -> Tensor:
-            deviation2 = residual2 / (variance + self.spread(floor2) * continuum2)
-            return (use * deviation2.clamp_max(limit**2)) @ self.member.T - number
-
+    def _search(
+        self, residual2: Tensor, variance: Tensor, continuum2: Tensor, use: Tensor, limit: float
+    ) -> Tensor:
+        """Squared floors (N, M) for every band, by bisection."""
+        number = use @ self.member.T
         lower = torch.full_like(number, float(np.log(_SMALLEST_FLOOR2)))
         upper = torch.full_like(number, float(np.log(_LARGEST_FLOOR2)))
         for _ in range(_FLOOR_STEPS):
             middle = (lower + upper) / 2.0
-            positive = excess(middle.exp()) > 0
+            deviation2 = residual2 / (variance + self.spread(middle.exp()) * continuum2)
+            positive = (use * deviation2.clamp_max_(limit**2)) @ self.member.T > number
             lower = torch.where(positive, middle, lower)
             upper = torch.where(positive, upper, middle)
-        wanted = excess(torch.zeros_like(number)) > 3.0 * (2.0 * number).sqrt()
-        return torch.where(wanted, upper.exp(), torch.zeros_like(number))
+        return upper.exp()

@@ -20,13 +20,16 @@ from phdl_catalog.fitting.forward import ForwardModel, ModelState
 from phdl_catalog.fitting.kernel import resolution_variance
 from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.fitting.prior import Prior
-from phdl_catalog.spectra.continuum import ContinuumBasis
+from phdl_catalog.spectra.continuum import ContinuumBasis, NormalSystem
 
 #: How well templates describe a star, as a fraction of the continuum.
 TEMPLATE_ERROR = 0.03
 
 #: Stars whose pixel-by-pixel derivatives are in memory at one time, on a processor with a cache.
 _CURVATURE_BATCH = 8
+
+#: Pixels of which a rough curvature takes one: spectra have 2.4 pixels a resolution element.
+_STRIDE = 3
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,26 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Near:
+    """Pseudo-continua of a model that is near another one, from which those of the other quickly follow.
+
+    Parameters
+    ----------
+    coefficients : (N, J) Tensor
+        float64.
+    system : NormalSystem
+        Of this or an earlier model, with the same weights.
+    """
+
+    coefficients: Tensor
+    system: NormalSystem
+
+    def rows(self, index: Tensor) -> Near:
+        """Those of some of the stars."""
+        return Near(self.coefficients[index], self.system.rows(index))
+
+
+@dataclass(frozen=True)
 class Point:
     """A trial: parameters, and what follows from them.
 
@@ -106,6 +129,8 @@ class Point:
         Pseudo-continua.
     residual : (N, P) Tensor
         Observed minus model flux.
+    near : Near
+        The pseudo-continua's coefficients, and the system they are from.
     """
 
     parameters: Tensor
@@ -114,6 +139,7 @@ class Point:
     state: ModelState
     curve: Tensor
     residual: Tensor
+    near: Near
 
 
 class Objective:
@@ -153,11 +179,17 @@ class Objective:
     def first_weights(self, observation: Observation, state: ModelState) -> Weights:
         """Weights at a start, where the model is a template and outliers are unknown."""
         plain = observation.use / observation.variance
-        curve, residual = self._residual(observation, state, plain)
+        curve, residual, _ = self._residual(observation, state, plain)
         floor2 = torch.full_like(plain[:, : len(self.bands.member)], TEMPLATE_ERROR**2)
         return self._weights(observation, curve.square(), residual.square(), floor2)
 
-    def weigh(self, observation: Observation, state: ModelState, weights: Weights) -> Weights:
+    def weigh(
+        self,
+        observation: Observation,
+        state: ModelState,
+        weights: Weights,
+        coefficients: Tensor | None = None,
+    ) -> Weights:
         """Find error floors and outliers from the residuals of a trial.
 
         Parameters
@@ -168,8 +200,14 @@ class Objective:
             Of the trial.
         weights : Weights
             The weights so far.
+        coefficients : (N, J) Tensor, optional
+            Of the pseudo-continua that are best with these weights, if known.
         """
-        curve, residual = self._residual(observation, state, weights.weight)
+        if coefficients is None:
+            curve, residual, _ = self._residual(observation, state, weights.weight)
+        else:
+            curve = self.continuum.curve(coefficients)
+            residual = observation.flux - curve * state.flux
         curve2, residual2 = curve.square(), residual.square()
         floor2 = torch.zeros_like(weights.floor2)
         if self._fit_floor:
@@ -186,26 +224,40 @@ class Objective:
         _, factor = outlier(residual2 * inverse, self._limit)
         return Weights(floor2, variance, inverse * factor)
 
-    def evaluate(self, observation: Observation, parameters: Tensor, weights: Weights) -> Point:
-        """Cost and gradient at `parameters` (N, L + 2)."""
-        return self.score(observation, parameters, self.forward.evaluate(parameters), weights)
+    def evaluate(
+        self, observation: Observation, parameters: Tensor, weights: Weights, near: Near | None = None
+    ) -> Point:
+        """Cost and gradient at `parameters` (N, L + 2), quicker if pseudo-continua `near` are known."""
+        return self.score(observation, parameters, self.forward.evaluate(parameters), weights, near)
 
     def score(
-        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
+        self,
+        observation: Observation,
+        parameters: Tensor,
+        state: ModelState,
+        weights: Weights,
+        near: Near | None = None,
     ) -> Point:
         """Cost and gradient of model spectra that are there already; once for each state."""
-        curve, residual = self._residual(observation, state, weights.weight)
+        if near is None:
+            curve, residual, near = self._residual(observation, state, weights.weight)
+        else:
+            residual = observation.flux - self.continuum.curve(near.coefficients) * state.flux
+            pull = weights.weight * state.flux * residual
+            near = replace(near, coefficients=self.continuum.improve(near.coefficients, pull, near.system))
+            curve = self.continuum.curve(near.coefficients)
+            residual = observation.flux - curve * state.flux
         weighted = weights.weight * residual
         prior = observation.prior
         cost = (weighted * residual).sum(dim=1, dtype=torch.float64) + prior.price(parameters)
         gradient = prior.pull(parameters) - self.forward.pull_back(state, weighted * curve)
-        return Point(parameters, cost, gradient, state, curve, residual)
+        return Point(parameters, cost, gradient, state, curve, residual, near)
 
     def price(
         self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
     ) -> Tensor:
         """The cost (N,) alone, float64."""
-        _, residual = self._residual(observation, state, weights.weight)
+        _, residual, _ = self._residual(observation, state, weights.weight)
         cost = (weights.weight * residual * residual).sum(dim=1, dtype=torch.float64)
         return cost + observation.prior.price(parameters)
 
@@ -217,20 +269,25 @@ class Objective:
         freedom = (observation.use.sum(dim=1) - fitted).clamp_min(1.0)
         return price.sum(dim=1, dtype=torch.float64) / freedom
 
-    def _residual(self, observation: Observation, state: ModelState, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The best pseudo-continua, and observed minus model flux."""
-        curve = self.continuum.curve(self.continuum.solve(observation.flux, state.flux, weight))
-        return curve, observation.flux - curve * state.flux
+    def _residual(
+        self, observation: Observation, state: ModelState, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Near]:
+        """The best pseudo-continua, observed minus model flux, and the coefficients of the former."""
+        solved = self.continuum.solve_with_system(observation.flux, state.flux, weight)
+        curve = self.continuum.curve(solved[0])
+        return curve, observation.flux - curve * state.flux, Near(*solved)
 
-    def curvature(self, point: Point, weights: Weights) -> Tensor:
+    def curvature(self, point: Point, weights: Weights, rough: bool = False) -> Tensor:
         """Half the second derivatives of the cost by the data, continuum marginalised.
 
         Parameters
         ----------
         point : Point
-            Where.
+            Where; the system of its pseudo-continua must be its own.
         weights : Weights
             What pixels count.
+        rough : bool
+            Take the derivatives at one pixel in `_STRIDE`, with the weight of all: good for first steps.
 
         Returns
         -------
@@ -238,26 +295,26 @@ class Objective:
             float64.
         """
         size = len(point.parameters)
+        in_basis = self.forward.jacobian_in_basis(point.state)
         batch = _CURVATURE_BATCH if weights.weight.device.type == "cpu" else size
-        blocks = [
-            self._curvature(point, weights.weight, slice(start, start + batch))
-            for start in range(0, size, batch)
-        ]
+        stride = _STRIDE if rough else 1
+        # The weight of `stride` pixels stands at the one in their middle.
+        number = self.forward.grid.size // stride
+        every = slice(stride // 2, stride * number, stride)
+        weight = weights.weight[:, : stride * number].reshape(size, number, stride).sum(dim=2)
+        design = self.continuum.design[:, every].T.to(in_basis.dtype)
+        scale = point.curve[:, every] * weight.sqrt()
+        shape = point.state.flux[:, every] * weight.sqrt()
+        blocks = []
+        for start in range(0, size, batch):
+            rows = slice(start, start + batch)
+            jacobian = self.forward.jacobian(point.state, in_basis[rows], rows, every, stride == 1)
+            jacobian *= scale[rows, None]
+            own = torch.bmm(jacobian, jacobian.mT).double()
+            shaped = torch.empty_like(jacobian, dtype=in_basis.dtype)
+            cross = torch.mul(jacobian, shape[rows, None], out=shaped) @ design
+            imitated = torch.linalg.solve_triangular(
+                point.near.system.factor[rows], cross.double().mT, upper=False
+            )
+            blocks.append(own - imitated.mT @ imitated)
         return torch.cat(blocks)
-
-    def _curvature(self, point: Point, all_weights: Tensor, rows: slice) -> Tensor:
-        state = ModelState(
-            point.state.flux[rows],
-            point.state.by_shift[rows],
-            point.state.by_blur[rows],
-            point.state.labels[rows],
-            point.state.coefficients[rows],
-            replace(point.state.filters, taps=point.state.filters.taps[rows]),
-        )
-        weight = all_weights[rows]
-        jacobian = self.forward.jacobian(state) * (point.curve[rows] * weight.sqrt())[:, None]
-        own = torch.bmm(jacobian, jacobian.mT).double()
-        cross = ((jacobian * (weight.sqrt() * state.flux)[:, None]) @ self.continuum.design.T).double()
-        factor, _ = torch.linalg.cholesky_ex(self.continuum.normal_matrix(weight * state.flux.square()))
-        imitated = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
-        return own - imitated.mT @ imitated

@@ -15,17 +15,25 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from phdl_catalog.fitting.objective import Objective, Observation, Point, Weights
+from phdl_catalog.fitting.objective import Near, Objective, Observation, Point, Weights
 from phdl_catalog.fitting.step import bounded_step, secant_update
+from phdl_catalog.spectra.continuum import NormalSystem
 
-#: Times that error floors, outliers and curvature are found for all labels.
-_RENEWALS = 2
+#: Error floors, outliers and curvature are found twice, first with a rough curvature; steps after each.
+_FIRST_STEPS, _SECOND_STEPS = 2, 3
 
-#: Steps of one round, and largest number of rounds after those that follow the renewals.
-_ROUND_STEPS, _ROUNDS = 3, 12
+#: Steps of each later round, where a look at what has converged costs nothing and where it means to wait.
+_ROUND_STEPS = {"cpu": 1, "cuda": 3}
+
+#: Largest number of steps in those rounds.
+_LATER_STEPS = 24
+
+#: Before the second time, a star goes on while its steps are longer than this, so many times at most: what
+#: floors and outliers are found from should be near the end.
+_NEAR, _NEARING_STEPS = 2.0, 12
 
 #: Evaluations before those rounds.
-_FIRST_EVALUATIONS = 1 + _RENEWALS * (1 + _ROUND_STEPS)
+_FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS
 
 #: Longest first step in units of the error, what the radius is of a rejected step, and of a good one.
 _FIRST_RADIUS, _RADIUS_DOWN, _RADIUS_UP = 1e6, 0.3, 2.0
@@ -71,6 +79,8 @@ class _Memory:
 
     Parameters
     ----------
+    continuum : (N, J) Tensor
+        Coefficients of the pseudo-continua.
     curvature : (N, D, D) Tensor
         Gauss-Newton, with what the steps taught.
     radius : (N,) Tensor
@@ -82,6 +92,7 @@ class _Memory:
     parameters: Tensor
     cost: Tensor
     gradient: Tensor
+    continuum: Tensor
     curvature: Tensor
     radius: Tensor
     length: Tensor
@@ -92,6 +103,7 @@ class _Memory:
             point.parameters,
             point.cost,
             point.gradient,
+            point.near.coefficients,
             curvature,
             radius=torch.full_like(point.cost, _FIRST_RADIUS),
             length=torch.full_like(point.cost, torch.inf),
@@ -106,6 +118,7 @@ class _Memory:
             torch.where(column, point.parameters, self.parameters),
             torch.where(accept, point.cost, self.cost),
             torch.where(column, point.gradient, self.gradient),
+            torch.where(column, point.near.coefficients, self.continuum),
             curvature,
             radius,
             length,
@@ -177,34 +190,73 @@ class Optimiser:
         """
         objective = self._objective
         parameters = self._bounds(parameters).inside(parameters)
-        weights = objective.first_weights(observation, objective.forward.evaluate(parameters))
-        for _ in range(_RENEWALS):
-            box = self._bounds(parameters)
-            parameters = box.inside(parameters)
-            state = objective.forward.evaluate(parameters)
-            weights = objective.weigh(observation, state, weights)
-            point = objective.score(observation, parameters, state, weights)
-            fisher = objective.curvature(point, weights)
-            curvature = fisher + torch.diag_embed(observation.prior.precision)
-            memory = self._steps(observation, weights, _Memory.of(point, curvature), box)
-            parameters = memory.parameters
-        evaluations = torch.full((len(parameters),), _FIRST_EVALUATIONS, device=parameters.device)
-        for _ in range(_ROUNDS):
-            active = torch.nonzero(memory.length >= self._tolerance).squeeze(1)
-            if len(active) == 0:
-                break
-            part = self._steps(
-                observation.rows(active), weights.rows(active), memory.rows(active), box.rows(active)
-            )
-            memory = memory.with_rows(active, part)
-            evaluations[active] += _ROUND_STEPS
+        state = objective.forward.evaluate(parameters)
+        weights = objective.first_weights(observation, state)
+        weights = objective.weigh(observation, state, weights)
+        point = objective.score(observation, parameters, state, weights)
+        curvature = objective.curvature(point, weights, rough=True) + torch.diag_embed(
+            observation.prior.precision
+        )
+        box, system = self._bounds(parameters), point.near.system
+        memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _FIRST_STEPS)
+        memory, early = self._go_on(observation, weights, system, memory, box, _NEAR, _NEARING_STEPS)
+
+        box = self._bounds(memory.parameters)
+        parameters = box.inside(memory.parameters)
+        state = objective.forward.evaluate(parameters)
+        weights = objective.weigh(observation, state, weights, memory.continuum)
+        point = objective.score(observation, parameters, state, weights)
+        system = point.near.system
+        fisher = objective.curvature(point, weights)
+        curvature = fisher + torch.diag_embed(observation.prior.precision)
+        memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _SECOND_STEPS)
+
+        memory, later = self._go_on(observation, weights, system, memory, box, self._tolerance, _LATER_STEPS)
+        evaluations = _FIRST_EVALUATIONS + early + later
         point = self._objective.evaluate(observation, memory.parameters, weights)
         at_bound = box.touched(point.parameters)
         return Solution(point, weights, fisher, at_bound, memory.length < self._tolerance, evaluations)
 
-    def _steps(self, observation: Observation, weights: Weights, memory: _Memory, box: _Box) -> _Memory:
+    def _go_on(
+        self,
+        observation: Observation,
+        weights: Weights,
+        system: NormalSystem,
+        memory: _Memory,
+        box: _Box,
+        length: float,
+        most: int,
+    ) -> tuple[_Memory, Tensor]:
+        """More steps for stars whose last one was not shorter than `length`; and how many (N,)."""
+        taken = torch.zeros(len(memory.length), dtype=torch.int64, device=memory.length.device)
+        steps = _ROUND_STEPS.get(memory.length.device.type, 1)
+        for _ in range(most // steps):
+            active = torch.nonzero(memory.length >= length).squeeze(1)
+            if len(active) == 0:
+                break
+            part = self._steps(
+                observation.rows(active),
+                weights.rows(active),
+                system.rows(active),
+                memory.rows(active),
+                box.rows(active),
+                steps,
+            )
+            memory = memory.with_rows(active, part)
+            taken[active] += steps
+        return memory, taken
+
+    def _steps(
+        self,
+        observation: Observation,
+        weights: Weights,
+        system: NormalSystem,
+        memory: _Memory,
+        box: _Box,
+        number: int,
+    ) -> _Memory:
         """Take the steps of one round."""
-        for _ in range(_ROUND_STEPS):
+        for _ in range(number):
             step, length = bounded_step(
                 memory.gradient,
                 memory.curvature,
@@ -214,7 +266,8 @@ class Optimiser:
             # The box is convex, so a part of a step that ends inside stays inside.
             part = (memory.radius / length.clamp_min(1e-12)).clamp_max(1.0)
             step = step * part[:, None]
-            point = self._objective.evaluate(observation, memory.parameters + step, weights)
+            near = Near(memory.continuum, system)
+            point = self._objective.evaluate(observation, memory.parameters + step, weights, near)
             curvature = secant_update(memory.curvature, step, point.gradient - memory.gradient)
             accept = point.cost <= memory.cost + _SLACK
             taken = length * part

@@ -37,12 +37,12 @@ def bounded_step(gradient: Tensor, curvature: Tensor, lower: Tensor, upper: Tens
     diagonal = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30)
     scale = diagonal.rsqrt()
     matrix = curvature * scale[:, :, None] * scale[:, None, :]
-    matrix = matrix + _RIDGE * torch.eye(scale.shape[1], dtype=scale.dtype, device=scale.device)
+    torch.diagonal(matrix, dim1=1, dim2=2).add_(_RIDGE)
     right = -gradient * scale
     low, high = lower / scale, upper / scale
 
     step = _active_set(matrix, right, low, high)
-    length = torch.einsum("ni,nij,nj->n", step, matrix, step).clamp_min(0.0).sqrt()
+    length = (step * torch.bmm(matrix, step[:, :, None])[:, :, 0]).sum(dim=1).clamp_min(0.0).sqrt()
     return step * scale, length
 
 
@@ -53,25 +53,49 @@ def _active_set(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Ten
     """
     best = torch.zeros_like(right)
     lowest = torch.zeros_like(right[:, 0])
-    identity = torch.eye(right.shape[1], dtype=matrix.dtype, device=matrix.device)
     face = torch.zeros_like(right)
     held = torch.zeros_like(right, dtype=torch.bool)
+    # Where the device is this processor, a look at which stars are not there yet is cheaper than a pass.
+    look = right.device.type == "cpu"
+    rows = torch.arange(len(right), device=right.device)
     for _ in range(_PASSES):
-        free = (~held).to(matrix.dtype)
-        reduced = matrix * free[:, :, None] * free[:, None, :] + identity * (1.0 - free)[:, :, None]
-        target = torch.where(held, face, right - torch.einsum("nij,nj->ni", matrix, face))
-        factor, _ = torch.linalg.cholesky_ex(reduced)
-        solution = torch.cholesky_solve(target.unsqueeze(-1), factor).squeeze(-1)
-        inside = torch.minimum(torch.maximum(solution, low), high)
-        value = (inside * (0.5 * torch.einsum("nij,nj->ni", matrix, inside) - right)).sum(dim=1)
-        better = value < lowest
-        best = torch.where(better[:, None], inside, best)
-        lowest = torch.where(better, value, lowest)
+        inside, value, pushed = _on_faces(matrix, right, low, high, held, face)
+        better = value < lowest[rows]
+        best[rows] = torch.where(better[:, None], inside, best[rows])
+        lowest[rows] = torch.where(better, value, lowest[rows])
         # A parameter is held on a face if it would cross it, or is there and pushed against it.
-        pushed = solution - (torch.einsum("nij,nj->ni", matrix, solution) - right)
-        held = (pushed <= low) | (pushed >= high)
-        face = torch.where(pushed <= low, low, high) * held
+        holding = (pushed <= low) | (pushed >= high)
+        at = torch.where(pushed <= low, low, high) * holding
+        if look:
+            changed = torch.nonzero(((holding != held) | (at != face)).any(dim=1)).squeeze(1)
+            if len(changed) == 0:
+                break
+            if len(changed) < len(rows):
+                rows, matrix, right, low, high, holding, at = (
+                    tensor[changed] for tensor in (rows, matrix, right, low, high, holding, at)
+                )
+        held, face = holding, at
     return best
+
+
+def _on_faces(
+    matrix: Tensor, right: Tensor, low: Tensor, high: Tensor, held: Tensor, face: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The minimum with some parameters held on faces.
+
+    Returns the nearest point in the box, the value there, and where from the minimum a step down the gradient
+    of the held parameters would lead.
+    """
+    free = (~held).to(matrix.dtype)
+    reduced = matrix * free[:, :, None] * free[:, None, :]
+    torch.diagonal(reduced, dim1=1, dim2=2).add_(1.0 - free)
+    target = torch.where(held, face, right - torch.bmm(matrix, face[:, :, None])[:, :, 0])
+    factor, _ = torch.linalg.cholesky_ex(reduced)
+    solution = torch.cholesky_solve(target.unsqueeze(-1), factor).squeeze(-1)
+    inside = torch.minimum(torch.maximum(solution, low), high)
+    both = torch.bmm(matrix, torch.stack([inside, solution], dim=2))
+    value = (inside * (0.5 * both[:, :, 0] - right)).sum(dim=1)
+    return inside, value, solution - (both[:, :, 1] - right)
 
 
 def secant_update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
@@ -94,7 +118,7 @@ def secant_update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
     (N, D, D) Tensor
         Positive definite; unchanged where the step is 0.
     """
-    expected = torch.einsum("nij,nj->ni", curvature, step)
+    expected = torch.bmm(curvature, step[:, :, None])[:, :, 0]
     along_expected = (step * expected).sum(dim=1)
     along_change = (step * change).sum(dim=1)
     enough = along_change >= _LEAST_CURVATURE * along_expected

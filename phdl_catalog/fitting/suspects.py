@@ -1,10 +1,13 @@
-"""Stars that are not what a fit takes them for: two spectra in one, and lines in emission.
+"""Stars that are not what a fit takes them for: two spectra in one, lines in emission, bands of TiO.
 
-Both are looked for in the residuals of a fit, so that whatever the model describes is out of the way.
+All are looked for in the residuals of a fit, so that whatever the model describes is out of the way.
 
 - A second star adds its own lines, moved by the difference of the velocities.  The residual is compared with
   the fitted lines at every shift from `_NEAREST` to `_FARTHEST` pixels to either side: how much of such a
   spectrum is in it, and how significantly.  At R = 1800 stars that differ by less than 250 km/s do not show.
+- Stars cooler than the grid have bands of TiO that its spectra lack.  The residual falls at the sharp head of
+  the band at 7055 Angstrom, which no pseudo-continuum imitates: by 0.07 to 0.14 of the continuum in M1 to M4,
+  0.05 in M0, 0.03 in K7, and by less than 0.01 in everything hotter.
 - Emission is light over the model within a resolution element of a few lines, more than the noise and the
   model's error explain.
 """
@@ -38,20 +41,28 @@ _EMISSION_LINES = (6564.6, 4862.7, 5008.2, 6585.3, 6718.3)
 _HALF_WIDTH, _LEAST_WIDTH, _LEAST_EMISSION = 3, 0.4, 6.0
 
 
+#: To either side of the head of a band of TiO [Angstrom in vacuum].
+_BEFORE_HEAD, _IN_BAND = (7025.0, 7050.0), (7058.0, 7085.0)
+
+#: By how much the residual falls there from which on a star is too cool, and its least significance.
+_LEAST_FALL, _LEAST_BAND = 0.04, 3.0
+
+
 @dataclass(frozen=True)
 class Suspects:
     """What the residuals of a batch look like.
 
     Parameters
     ----------
-    double_lined, emission : (N,) Tensor
-        bool.
+    double_lined, emission, cool : (N,) Tensor
+        bool; the last has bands of TiO that the model has not.
     share, significance : (N,) Tensor
         Of a second spectrum.
     """
 
     double_lined: Tensor
     emission: Tensor
+    cool: Tensor
     share: Tensor
     significance: Tensor
 
@@ -74,7 +85,13 @@ def find_suspects(
     """
     share, significance, contrast = _second_spectrum(model, curve, residual, use / variance)
     double = (share > _LEAST_SHARE) & (significance > _LEAST_SIGNIFICANCE) & (contrast > _LEAST_CONTRAST)
-    return Suspects(double, _emission(grid, curve, residual, variance, use), share, significance)
+    return Suspects(
+        double,
+        _emission(grid, curve, residual, variance, use),
+        _bands(grid, curve, residual, variance, use),
+        share,
+        significance,
+    )
 
 
 def _second_spectrum(
@@ -118,3 +135,20 @@ def _emission(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor
         complete = use[:, window].sum(dim=1) > _HALF_WIDTH
         found |= complete & (light * step > _LEAST_WIDTH) & (light > _LEAST_EMISSION * noise)
     return found
+
+
+def _bands(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor, use: Tensor) -> Tensor:
+    """Whether the residual falls at the head of a band of TiO (N,)."""
+    level = curve.clamp_min(1e-3)
+    means, errors2, complete = [], [], torch.ones(len(curve), dtype=torch.bool, device=curve.device)
+    for lower, upper in (_BEFORE_HEAD, _IN_BAND):
+        start, stop = np.searchsorted(grid.wavelength, (lower, upper)).tolist()
+        used, number = use[:, start:stop], use[:, start:stop].sum(dim=1)
+        means.append(
+            (used * residual[:, start:stop] / level[:, start:stop]).sum(dim=1) / number.clamp_min(1.0)
+        )
+        noise = (used * variance[:, start:stop] / level[:, start:stop].square()).sum(dim=1)
+        errors2.append(noise / number.clamp_min(1.0).square())
+        complete &= number > (stop - start) / 2
+    fall = means[0] - means[1]
+    return complete & (fall > _LEAST_FALL) & (fall > _LEAST_BAND * (errors2[0] + errors2[1]).sqrt())

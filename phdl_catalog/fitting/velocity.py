@@ -88,7 +88,16 @@ class VelocitySearch:
         ones = torch.ones_like(templates.flux)
         self._lines = templates.flux / own.curve(own.solve(templates.flux, ones, ones)) - 1.0
         self._alike = templates.alike
-        self._velocity_lines = self._lines[templates.velocity_rows]
+        # Every template at every shift, on the observed pixels: the search is one matrix product.
+        lines = self._lines[templates.velocity_rows]
+        shifts = 2 * self.reach + 1
+        moved = lines.new_zeros(shifts, len(lines), self.observed_grid.size)
+        for shift in range(shifts):
+            moved[shift, :, shift : shift + self._size] = lines
+        #: (S * V, P + 2 reach)
+        self._moved = moved.flatten(0, 1)
+        self._moved_squared = self._moved.square()
+        self._shape = (shifts, len(lines))
 
     def search(self, flux: Tensor, ivar: Tensor) -> Alignment:
         """Find the best shift and the nearest template.
@@ -106,7 +115,7 @@ class VelocitySearch:
         weight = keep / variance
         weighted = torch.where(keep, lines, torch.zeros_like(lines)) * weight
 
-        gain = self._matched(weighted.unfold(1, self._size, 1), weight.unfold(1, self._size, 1))
+        gain = self._matched(weighted, weight)
         best, _ = gain.max(dim=2)
         peak = best.argmax(dim=1)
         inner = peak.clamp(1, 2 * self.reach - 1)
@@ -131,9 +140,9 @@ class VelocitySearch:
 
     def _matched(self, weighted: Tensor, weight: Tensor) -> Tensor:
         """Chi2 (N, S, V) that each velocity template takes away at each shift."""
-        depth = (weighted @ self._velocity_lines.T).clamp_min(0.0)
-        norm = weight @ self._velocity_lines.square().T
-        return depth.square() / norm.clamp_min(1e-6)
+        depth = (weighted @ self._moved.T).clamp_min(0.0)
+        norm = weight @ self._moved_squared.T
+        return (depth.square() / norm.clamp_min(1e-6)).unflatten(1, self._shape)
 
     def _nearest(self, weighted: Tensor, weight: Tensor) -> Tensor:
         """Rows (N, S) of templates with the smallest chi2 at their own depth, each far from those before."""

@@ -120,9 +120,13 @@ def test_negative_obsid_is_an_argument_and_no_option(folder: Path) -> None:
 def test_spectrum_is_drawn(folder: Path, tmp_path: Path) -> None:
     run("ingest", "dr10", folder)
     picture = tmp_path / "spectrum.png"
-    assert run_json("spectrum", "plot", 11, "--output", picture)["output"] == str(picture)
+    drawn = run_json("spectrum", "plot", 11, "--output", picture)
+    assert (drawn["output"], drawn["model"]) == (str(picture), "default")
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.stat().st_size > 10_000
+    bare = run_json("spectrum", "plot", 11, "--output", tmp_path / "bare.pdf", "--bare")
+    assert bare["model"] is None
+    assert (tmp_path / "bare.pdf").read_bytes().startswith(b"%PDF")
+    assert picture.stat().st_size > 100_000
     assert run("spectrum", "plot", 11, "--output", tmp_path / "spectrum.doc").exit_code == 2
 
 

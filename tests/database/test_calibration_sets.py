@@ -159,11 +159,12 @@ def test_a_certified_set_is_never_edited_and_the_next_one_supersedes_it(survey: 
         connection.execute(text("UPDATE phdl.calibration_offset SET n_pairs = 0"))
 
 
-def test_flagged_fits_and_labels_are_not_used(survey: Engine) -> None:
+@pytest.mark.parametrize("flag", [FitFlag.POOR_FIT, FitFlag.DOUBLE_LINED])
+def test_flagged_fits_and_labels_are_not_used(survey: Engine, flag: FitFlag) -> None:
     with survey.begin() as connection:
         connection.execute(text("UPDATE phdl.fit SET flags = :poor WHERE spectrum_id IN "
                                 "(SELECT spectrum_id FROM phdl.spectrum WHERE gaia_source_id = :star)"),
-                           {"poor": int(FitFlag.POOR_FIT), "star": GAIA})  # fmt: skip
+                           {"poor": int(flag), "star": GAIA})  # fmt: skip
         connection.execute(text("UPDATE phdl.fit SET label_flags[4] = :bound WHERE spectrum_id IN "
                                 "(SELECT spectrum_id FROM phdl.spectrum WHERE gaia_source_id = :star)"),
                            {"bound": int(LabelFlag.AT_BOUND), "star": GAIA + 2})  # fmt: skip

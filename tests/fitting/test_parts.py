@@ -154,6 +154,40 @@ def test_a_continuum_is_found_exactly_and_bridges_a_gap() -> None:
     assert (found - curve)[weight > 0].abs().max() < 1e-3
 
 
+def test_an_improved_continuum_is_soon_the_best_one() -> None:
+    """With the system of a model whose lines are 5 % deeper, on either side of a gap."""
+    generator = torch.Generator().manual_seed(3)
+    grid = PixelGrid(35748, 3785)
+    basis = ContinuumBasis.on(grid)
+    x = torch.linspace(-1, 1, grid.size)[None]
+    shape = 1.0 - 0.3 * torch.sin(40 * x).square()
+    target = (2.0 + 0.5 * x) * shape + 0.02 * torch.randn(2, grid.size, generator=generator)
+    weight = torch.rand(2, grid.size, generator=generator) + 0.5
+    weight[:, 1000:1300] = 0.0
+    best, _ = basis.solve_with_system(target, shape, weight)
+    deeper = 1.0 - 1.05 * (1.0 - shape)
+    found, system = basis.solve_with_system(target, deeper, weight)
+    used = weight > 0
+    away = [float(basis.curve(found - best)[used].abs().max())]
+    for _ in range(2):
+        residual = target - basis.curve(found) * shape
+        found = basis.improve(found, weight * shape * residual, system)
+        away.append(float(basis.curve(found - best)[used].abs().max()))
+    assert away[1] < 0.1 * away[0]
+    assert away[2] < 0.1 * away[1]
+
+
+def test_the_factors_of_the_normal_equations_are_theirs() -> None:
+    grid = PixelGrid(35748, 3785)
+    basis = ContinuumBasis.on(grid)
+    weight = torch.rand(2, grid.size, generator=torch.Generator().manual_seed(4))
+    system = basis.system(weight)
+    design = basis.design.double()
+    matrix = (design * weight[:, None]) @ design.T + system.level[:, None, None] * basis.stiffness
+    torch.testing.assert_close(system.factor @ system.factor.mT, matrix, rtol=1e-5, atol=1e-5)
+    assert torch.equal(system.factor, system.factor.tril())
+
+
 def test_a_continuum_without_data_is_finite() -> None:
     grid = PixelGrid(35748, 500)
     basis = ContinuumBasis.on(grid)

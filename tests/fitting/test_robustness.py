@@ -9,6 +9,7 @@ from line_survey import Sample, simulate
 
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter, LabelFlag, fit_spectra, flag_names
+from phdl_catalog.fitting.figure import plot_fit
 
 JUNK = {
     "zeros": (0.0, 1.0),
@@ -134,6 +135,31 @@ def test_one_spectrum_may_be_given_without_a_batch(
     one = fit_spectra(sample.wavelength, sample.flux[0], sample.ivar[0], model=model)
     assert one.labels.shape == (1, len(one.label_names))
     assert (np.abs(one.labels - result.labels[:1]) / result.errors[:1]).max() < 0.02
+
+
+def test_a_label_that_the_grid_declares_is_fitted_and_drawn(sample: Sample) -> None:
+    declared = {"unit": "", "lower": -0.5, "upper": 0.6, "description": "Of a grid of one's own"}
+
+    own = LineModel()
+    own.label_names = (*own.label_names[:-1], "my_own")
+    own.metadata = {"grid": {"declared_labels": {"my_own": declared}}}
+    fitter = Fitter(own)
+    result = fitter.fit(sample.wavelength, sample.flux[:1], sample.ivar[:1], keep_pixels=True)
+    assert result.label_names[-1] == "my_own"
+    bounds = fitter.forward.bounds[result.label_names.index("my_own")] * fitter.forward.half_range[-1]
+    assert float((bounds + fitter.forward.middle[-1]).max()) <= 0.6 + 1e-9
+    drawn = plot_fit(sample.flux[0], result)
+    assert "my_own" in [text.get_text() for axes in drawn.axes for text in axes.texts]
+
+
+def test_bands_of_titanium_oxide_are_of_a_star_cooler_than_the_grid(
+    fitter: Fitter, sample: Sample, result: FitResult
+) -> None:
+    rest = sample.wavelength * (1.0 - result.rv[:8, None] / 299792.458)
+    band = np.where((rest > 7055) & (rest < 7160), 0.9, 1.0)
+    cooler = fitter.fit(sample.wavelength, sample.flux[:8] * band, sample.ivar[:8])
+    assert np.all(cooler.flags & FitFlag.OUTSIDE_GRID)
+    assert not np.any(result.flags[:8] & FitFlag.OUTSIDE_GRID)
 
 
 def test_no_spectra_give_no_rows(fitter: Fitter, sample: Sample) -> None:

@@ -107,6 +107,27 @@ def test_stars_outside_the_grid_are_flagged(shared_data: Path) -> None:
 
 
 @pytest.mark.shared_data
+def test_what_is_no_star_of_the_grid_gets_a_row_and_a_flag(shared_data: Path) -> None:
+    """A plate as it comes: galaxies, M dwarfs, the unknown; other releases, and files of other surveys."""
+    index = pd.read_csv(shared_data / "lamost" / "index.csv")
+    plate = index[index["set"] == "dr7_plate"]
+    strange = plate[(plate["cls"] != "STAR") | plate["subclass"].astype(str).str.startswith("dM")]
+    files = [str(shared_data / "lamost" / name) for name in strange["file"]]
+    others = [
+        str(path) for kind in ("other", "odd") for path in sorted((shared_data / "lamost" / kind).iterdir())
+    ]
+    done = CliRunner().invoke(app, ["fit", "file", "--json", *files, *others])
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout)["results"]
+    assert len(results) == len(files) + len(others)
+    assert sum(result["status"] == "rejected" for result in results[: len(files)]) == 0
+    flagged = [bool(result["flags"]) for result in results[: len(files)]]
+    assert np.mean(flagged) > 0.9
+    cool = strange["subclass"].astype(str).str.startswith("dM").to_numpy()
+    assert all("outside_grid" in result["flags"] for result, is_cool in zip(results, cool) if is_cool)  # noqa: B905
+
+
+@pytest.mark.shared_data
 def test_a_figure_is_written_and_rejected_files_stay_in_the_list(shared_data: Path, tmp_path: Path) -> None:
     star = sorted((shared_data / "lamost" / "dr10_subgiant_snr50").iterdir())[0]
     broken = tmp_path / "broken.fits"

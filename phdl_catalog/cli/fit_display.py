@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from phdl_catalog.cli.output import print_table, stderr, stdout
+from phdl_catalog.cli.output import print_table, printable, stderr, stdout
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -194,7 +194,7 @@ def _table(title: str, heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> T
         numeric = head in ("run", "spectra", "done", "failed", "rate/s", "left", "spectra/s", "jobs now")
         table.add_column(head, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(printable(value) for value in row))
     return table
 
 

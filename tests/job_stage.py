@@ -119,6 +119,10 @@ class Stage:
         time.sleep(away)
         self.redis.start()
 
+    def said(self, words: str) -> int:
+        """How often the processes have said something."""
+        return self.log.read_text(errors="replace").count(words)
+
     def number(self, statement: str) -> int:
         """One number, by SQL."""
         with self.engine.connect() as connection:

@@ -44,7 +44,12 @@ def make_app(settings: Settings | None = None, jobs: JobSettings | None = None) 
         broker_url=_celery_url(broker_url(settings)),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"visibility_timeout": _VISIBILITY_TIMEOUT},
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT,
+            # A broker whose machine is gone without a word is noticed (of no effect on Unix sockets).
+            "socket_keepalive": True,
+            "socket_connect_timeout": 10.0,
+        },
         # Nothing but JSON is ever read: a message cannot execute code.
         accept_content=["json"],
         task_serializer="json",

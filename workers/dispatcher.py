@@ -1,7 +1,8 @@
 """The dispatcher: publishes chunks that are due, and takes back those whose worker is silent.
 
 Any number of dispatchers may run; one leads, holding an advisory lock of PostgreSQL, and the others wait
-until its connection ends.  Everything it knows is in ``fit_chunk``: it can be killed at any moment.
+until its connection ends; the server ends it if nothing was heard of the leader for the time of a lease.
+Everything it knows is in ``fit_chunk``: it can be killed or frozen at any moment.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Dispatcher:
 
     def __init__(self, app: Celery, engine: Engine | None = None, jobs: JobSettings | None = None) -> None:
         self._app = app
-        self._engine = engine or connect(pooled=False)
         self._jobs = jobs or JobSettings()
+        self._engine = engine or connect(pooled=False, silence=self._jobs.lease)
         self._patient_until = 0.0
         self.name = f"dispatcher {socket.gethostname()}:{os.getpid()}"
 
@@ -141,6 +142,7 @@ class Dispatcher:
         return Round(requeued, published + calibrations, republished, len(finished))
 
     def _lead(self, connection: Connection, stop: threading.Event) -> None:
+        _give_up_lead_after(connection, self._jobs.lease)
         while not stop.is_set():
             done = self.round(connection)
             if done:
@@ -183,3 +185,10 @@ def _take_lead(connection: Connection) -> bool:
     leads = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}))
     connection.commit()
     return leads
+
+
+def _give_up_lead_after(connection: Connection, seconds: float) -> None:
+    """A leader that is silent for so long [s] is none: the server ends its session, and with it the lock."""
+    limit = {"limit": f"{1000 * seconds:.0f}ms"}
+    connection.execute(text("SELECT set_config('idle_session_timeout', :limit, false)"), limit)
+    connection.commit()

@@ -1,4 +1,4 @@
-"""Processes and servers that are killed, stopped and frozen in the middle of chunks: the counts add up."""
+"""Processes and servers that are killed and stopped in the middle of chunks: the counts add up."""
 
 from __future__ import annotations
 
@@ -59,20 +59,6 @@ def test_a_database_that_is_stopped_and_then_killed_costs_nothing_but_time(stage
     stage.wait_for_the_end()
     stage.assert_all_is_accounted_for(SPECTRA)
     assert stage.number("SELECT count(*) FROM phdl.fit_chunk WHERE state <> 'done'") == 0
-
-
-def test_a_frozen_worker_loses_its_chunk_and_does_no_harm_when_it_wakes(stage: Stage) -> None:
-    stage.dispatcher()
-    frozen = stage.worker(TEST_SECONDS="0.5")
-    stage.wait_for_a_chunk()
-    os.killpg(frozen.pid, signal.SIGSTOP)
-    stage.worker()
-    stage.wait_for_the_end()
-    stage.assert_all_is_accounted_for(SPECTRA)
-    os.killpg(frozen.pid, signal.SIGCONT)
-    fenced = ("somebody else", "no longer owns")
-    stage.wait_until(lambda: any(words in stage.log.read_text() for words in fenced), "a fence")
-    stage.assert_all_is_accounted_for(SPECTRA)
 
 
 def test_a_chunk_that_is_delivered_to_two_workers_at_once_is_fitted_once(stage: Stage) -> None:

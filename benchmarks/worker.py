@@ -33,7 +33,8 @@ SELECT sum(n_spectra)::float AS spectra, sum(read_seconds) AS read, sum(fit_seco
 FROM phdl.fit_chunk WHERE state = 'done'
 """
 
-_AGAIN = """
+#: All that is done is due again.
+AGAIN = """
 UPDATE phdl.fit_chunk SET state = 'planned', finished_at = NULL, n_fitted = NULL, n_failed = NULL
 WHERE state = 'done'
 """
@@ -84,7 +85,7 @@ def main() -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def enqueue_simulated(engine: Engine, count: int) -> None:
+def enqueue_simulated(engine: Engine, count: int, chunk_size: int = _CHUNK) -> None:
     """Spectra of the packaged model with noise, as rows and packed pixels, enqueued."""
     from phdl_catalog.database.copy import copy_rows
     from phdl_catalog.database.fit_plan import request_run
@@ -126,7 +127,7 @@ def enqueue_simulated(engine: Engine, count: int) -> None:
              "int8", "float4"),
             rows,
         )  # fmt: skip
-        enqueue(connection, request_run(connection, "dr10", "default", Selection(), _CHUNK))
+        enqueue(connection, request_run(connection, "dr10", "default", Selection(), chunk_size))
 
 
 def real_fit(engine: Engine, processes: int) -> tuple[object, ...]:
@@ -185,7 +186,7 @@ def free_fit(engine: Engine, passes: int) -> tuple[object, ...]:
     sums = np.zeros(3)
     for number in range(passes):
         with engine.begin() as connection:
-            connection.execute(text(_AGAIN))
+            connection.execute(text(AGAIN))
             connection.execute(text("TRUNCATE phdl.fit"))
             connection.execute(text("UPDATE phdl.fit_run SET state = 'running', finished_at = NULL"))
         dispatcher.single_round()

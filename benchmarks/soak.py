@@ -1,4 +1,4 @@
-"""Whether the memory of a worker and a dispatcher stays flat: `phdl worker` on small chunks, minute after minute.
+"""Whether the memory of a worker and a dispatcher stays flat: `phdl worker` on small chunks, for minutes.
 
     python benchmarks/soak.py [--minutes 10] [--spectra 256] [--chunk 8] [--processes 2]
 

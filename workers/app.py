@@ -70,7 +70,7 @@ def make_app(settings: Settings | None = None, jobs: JobSettings | None = None) 
         worker_enable_soft_shutdown_on_idle=False,
         task_time_limit=jobs.longest_chunk,
         task_default_queue=CONTROL_QUEUE,
-        task_queues=[Queue(name) for name in (*QUEUES, SYNTHESIS_QUEUE)],
+        task_queues=[Queue(name, routing_key=name) for name in (*QUEUES, SYNTHESIS_QUEUE)],
         task_routes={
             FIT_TASK: {"queue": FIT_QUEUE},
             DISPATCH_TASK: {"queue": CONTROL_QUEUE},

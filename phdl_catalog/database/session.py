@@ -12,11 +12,12 @@ import psycopg
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from phdl_catalog.database.roles import READER, READER_HABITS
-from phdl_catalog.errors import ServiceError
+from phdl_catalog.errors import InputError, ServiceError
 from phdl_catalog.settings import Settings, get_settings
 
 #: Name of the database inside the embedded server, and of its owner.
@@ -122,7 +123,14 @@ def _become_reader(connection: DBAPIConnection, record: object) -> None:
 
 
 def _psycopg(url: str) -> URL:
-    return make_url(url).set(drivername="postgresql+psycopg")
+    try:
+        return make_url(url).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):
+        # Nothing of it is quoted: it holds a password.
+        raise InputError(
+            "the URL of the database cannot be read; PHDL_DATABASE_URL has the form "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for an @ in the password"
+        ) from None
 
 
 #: A server that is gone without a word is noticed within a minute or so (of no effect on Unix sockets).

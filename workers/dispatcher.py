@@ -45,7 +45,7 @@ _LOCK = 7_034_252
 #: of a higher priority is served soon; enough for a worker never to wait for the next round.
 _LEAST_DEPTH, _DEPTH_FACTOR = 16, 4
 
-#: How long to wait before asking again for the lock, or for a database that is away [s].
+#: How many rounds' time to wait before asking again for the lock, or for a database that is away.
 _STANDBY = 2.0
 
 
@@ -103,7 +103,7 @@ class Dispatcher:
                 _log.warning("the database does not answer, will try again: %s", describe(error))
                 # Workers could not send heartbeats either: let them, before their leases are judged.
                 self._patient_until = time.monotonic() + self._jobs.heartbeat * 1.5
-            stop.wait(_STANDBY)
+            stop.wait(_STANDBY * self._jobs.tick)
 
     def single_round(self) -> Round | None:
         """One round, unless another dispatcher leads."""

@@ -81,7 +81,7 @@ def _check(url: str) -> None:
         # Nothing of it is quoted: it holds a password.
         raise InputError(
             "the URL of the broker cannot be read; PHDL_BROKER_URL has the form "
-            "redis://:PASSWORD@HOST:PORT/0, rediss:// with encryption, or redis+socket:///PATH for a Unix socket"
+            "redis://:PASSWORD@HOST:PORT/0, rediss:// if encrypted, or redis+socket:///PATH for a Unix socket"
         )
 
 

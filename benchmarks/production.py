@@ -24,6 +24,8 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -113,6 +115,8 @@ def main() -> None:
     from phdl_catalog.database import migrate
     from phdl_catalog.services.postgres_server import PostgresServer
 
+    # What is started is stopped and what is made removed, also where the benchmark is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     work = Path(tempfile.mkdtemp(prefix="phdl-", dir=options.directory))
     parts, begun = frozenset(options.parts), time.perf_counter()
     _require_disk(work, max(options.rows), parts)

@@ -1,10 +1,20 @@
 """How the database grows: writing, claiming, status, views, catalogue and calibration at more and more fits.
 
-    python benchmarks/production.py [--rows 100000 1000000] [--writers 2] [--directory FOLDER]
+    python benchmarks/production.py [--rows 100000 1000000] [--parts write queue] [--directory FOLDER]
 
-An embedded PostgreSQL of its own is started for this, durable as in production, indexes and constraints on.
-Fits have 32 labels.  The last column is the exponent between the first and the last size: 1 is linear, and
-what is much larger is a defect.  A row of `spectrum` and `fit` takes about 2.4 kB: 10^7 of them 25 GB.
+An embedded PostgreSQL of its own is started for this, durable as in production, indexes and constraints on,
+and removed afterwards.  Fits have 32 labels.  The last column is the exponent between the first and the last
+size: 1 is linear, and what is much larger is a defect.  On a machine that does other things too, look at the
+processor times.  A row of `spectrum` and `fit` takes about 2.4 kB, 10^7 of them 25 GB; the log before a
+checkpoint and a catalogue come on top, and a disk without room for it all is refused at the start.
+
+| part | what | at 10^7 rows |
+| --- | --- | --- |
+| write | rows of `spectrum`, fits with and without covariance; the other parts but `queue` need it | 25 GB |
+| enqueue | plan and enqueue a run, and again | |
+| views | one star, a mean by metallicity, one label of all | |
+| calibration, catalogue | `phdl calibrate`, `phdl catalog build` | 5 GB |
+| queue | status, rounds of the dispatcher, claims, always up to 10^7 spectra too | 0.1 GB |
 """
 
 # ruff: noqa: S608 - names of this file, and numbers
@@ -14,6 +24,8 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,6 +50,8 @@ from production_rows import (
 from sqlalchemy import Engine, text
 
 T = TypeVar("T")
+
+PARTS = ("write", "enqueue", "views", "calibration", "catalogue", "queue")
 
 #: Fits written without covariance, into the partition of another model.
 _WITHOUT_COVARIANCE = 51_200
@@ -93,6 +107,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="numbers of fits")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--writers", type=int, default=2, help="processes that write at once")
     parser.add_argument("--directory", type=Path, help="where the database is made; default: temporary")
     options = parser.parse_args()
@@ -100,7 +115,11 @@ def main() -> None:
     from phdl_catalog.database import migrate
     from phdl_catalog.services.postgres_server import PostgresServer
 
+    # What is started is stopped and what is made removed, also where the benchmark is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     work = Path(tempfile.mkdtemp(prefix="phdl-", dir=options.directory))
+    parts, begun = frozenset(options.parts), time.perf_counter()
+    _require_disk(work, max(options.rows), parts)
     server = PostgresServer(work / "postgresql", work / "run")
     server.start()
     try:
@@ -110,22 +129,39 @@ def main() -> None:
         prepare(engine)
         rows, jobs = Table(), Table()
         before = 0
-        for size in sorted(options.rows):
-            at_size(engine, url, rows, before, size, options.writers)
+        for size in sorted(options.rows) if parts - {"queue"} else ():
+            at_size(engine, url, rows, (before, size), options.writers, parts)
             before = size
-        queue(engine, url, jobs, sorted(options.rows))
+            print(f"  {size:>10,} after {time.perf_counter() - begun:.0f} s", flush=True)
+        if "queue" in parts:
+            queue(engine, url, jobs, sorted(options.rows))
         rows.show("Rows of spectrum and fit")
-        jobs.show("Jobs: chunks of 256 spectra that there are, by the spectra they stand for")
+        if "queue" in parts:
+            jobs.show("Jobs: chunks of 256 spectra that there are, by the spectra they stand for")
         engine.dispose()
     finally:
         server.stop()
         shutil.rmtree(work, ignore_errors=True)
 
 
-def at_size(engine: Engine, url: str, table: Table, before: int, size: int, writers: int) -> None:
-    """Grow to a number of rows, and measure there."""
+def _require_disk(work: Path, rows: int, parts: frozenset[str]) -> None:
+    """Say how much disk it will take, and end if there is not as much."""
+    needed = 2e9 + (2400 * rows + 5e9 * min(1.0, rows / 1e6) if parts - {"queue"} else 0)
+    needed += 600 * rows if parts & {"catalogue"} else 0
+    free = shutil.disk_usage(work).free
+    print(f"needs {needed / 1e9:.0f} GB in {work.parent}, which has {free / 1e9:.0f} GB; removed at the end")
+    if free < needed:
+        work.rmdir()
+        raise SystemExit("too little room: --directory names another place")
+
+
+def at_size(
+    engine: Engine, url: str, table: Table, rows: tuple[int, int], writers: int, parts: frozenset[str]
+) -> None:
+    """Grow from one number of rows to another, and measure there."""
+    before, size = rows
     print(f"{size:,} rows", flush=True)
-    add_spectra(engine, before, size)
+    table.note("rows of spectrum made", "s", size, timed(lambda: add_spectra(engine, before, size))[0])
     written(url, table, size, (before, size), writers)
     again = (0, min(size, _WITHOUT_COVARIANCE))
     for processes in sorted({1, writers}):
@@ -136,9 +172,12 @@ def at_size(engine: Engine, url: str, table: Table, before: int, size: int, writ
         connection.execute(text("VACUUM ANALYZE phdl.fit"))
         bytes_a_fit = connection.scalar(text("SELECT pg_total_relation_size('phdl.fit_model_1')")) or 0
     table.note("a fit on disk, indexes included", "bytes", size, bytes_a_fit / size)
-    _enqueue(engine, table, size)
-    _views(engine, table, size)
-    _calibrate_and_build(engine, table, size)
+    if "enqueue" in parts:
+        _enqueue(engine, table, size)
+    if "views" in parts:
+        _views(engine, table, size)
+    if parts & {"calibration", "catalogue"}:
+        _calibrate_and_build(engine, table, size, catalogue="catalogue" in parts)
 
 
 def written(
@@ -193,13 +232,14 @@ def _views(engine: Engine, table: Table, size: int) -> None:
         "label_long: all of one label": "SELECT count(*), avg(value) FROM phdl.label_long "
         f"WHERE model = '{MODEL}' AND label = 'mg_fe'",
     }
+    repeats = 2 if size < 1e7 else 1
     with engine.connect() as connection:
         for what, query in queries.items():
-            seconds, _ = timed(lambda query=query: connection.execute(text(query)).all(), repeats=2)  # type: ignore[misc]
+            seconds, _ = timed(lambda q=query: connection.execute(text(q)).all(), repeats)  # type: ignore[misc]
             table.note(what, "s", size, seconds)
 
 
-def _calibrate_and_build(engine: Engine, table: Table, size: int) -> None:
+def _calibrate_and_build(engine: Engine, table: Table, size: int, *, catalogue: bool) -> None:
     from phdl_catalog.catalog.building import build_release
     from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
     from phdl_catalog.database.calibration_sets import certify_set
@@ -208,6 +248,8 @@ def _calibrate_and_build(engine: Engine, table: Table, size: int) -> None:
     table.note("re-calibration", "s", size, seconds)
     with engine.begin() as connection:
         certify_set(connection, outcome.name)
+    if not catalogue:
+        return
     seconds, report = timed(lambda: build_release(engine, MODEL, name=f"r{size}"))
     table.note("catalogue built", "s", size, seconds)
     table.note("rows of the catalogue", "rows", size, report.n_rows)
@@ -243,10 +285,12 @@ def queue(engine: Engine, url: str, table: Table, sizes: list[int]) -> None:
         for close in (False, True):
             half = due[: _CLAIMS // 2] if not close else due[_CLAIMS // 2 :]
             claims = [Claims(url, tuple(half[n::_CLAIMERS]), f"host:{n}", close) for n in range(_CLAIMERS)]
-            times = in_processes(claim_all, claims)
-            spent = max(end for _, end in times) - min(begin for begin, _ in times)  # type: ignore[misc]
+            done = in_processes(claim_all, claims)
+            spent = max(one.ended for one in done) - min(one.begun for one in done)
             what = "claimed and closed" if close else "claimed"
             table.note(f"chunks {what}, {_CLAIMERS} workers", "1/s", size, len(half) / spent)
+            processor = sum(one.processor for one in done) / len(half)
+            table.note(f"... processor time of one, {what}", "us", size, 1e6 * processor)
         with engine.begin() as connection:
             mine = "fit_run_id = 2 AND (fit_seconds IS NULL OR fit_seconds = 1.5)"
             connection.execute(text(f"DELETE FROM phdl.fit_chunk WHERE {mine}"))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -26,6 +27,9 @@ from phdl_catalog.database.session import connect
 from phdl_catalog.fitting.result import FitResult
 from phdl_catalog.labels import LABELS
 from phdl_catalog.settings import Settings
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 RELEASE, MODEL = "dr10", "benchmark"
 NAMES = tuple(LABELS)[:32]
@@ -206,12 +210,12 @@ def write_part(part: Part) -> Spent:
     return Spent(writing, client, server)
 
 
-def in_processes(function: object, parts: Sequence[object]) -> list[object]:
+def in_processes(function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
     """Do the parts at once, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(len(parts)) as pool:
         pool.map(_warm_up, range(len(parts)), chunksize=1)
-        return pool.map(function, parts, chunksize=1)  # type: ignore[arg-type]
+        return pool.map(function, parts, chunksize=1)
 
 
 def _warm_up(number: int) -> int:
@@ -231,12 +235,24 @@ class Claims:
     close: bool = False
 
 
-def claim_all(claims: Claims) -> tuple[float, float]:
-    """Claim chunks one after another, as a worker does; (begin, end) on the machine's clock."""
+@dataclass(frozen=True)
+class Claimed:
+    """When a worker began and ended on the machine's clock, and its and its session's processor time [s]."""
+
+    begun: float
+    ended: float
+    processor: float
+
+
+def claim_all(claims: Claims) -> Claimed:
+    """Claim chunks one after another, as a worker does."""
     engine = engine_for(claims.url, wait_for_disk=False)
     with engine.connect() as connection:
         claim_chunk(connection, -1, claims.worker, 60.0)
         connection.commit()
+        session = psutil.Process(connection.scalar(text("SELECT pg_backend_pid()")))
+        connection.commit()
+        before = sum(session.cpu_times()[:2]) + time.process_time()
         begun = time.time()
         for chunk in claims.chunks:
             claim = claim_chunk(connection, chunk, claims.worker, 60.0)
@@ -245,5 +261,6 @@ def claim_all(claims: Claims) -> tuple[float, float]:
                 close_chunk(connection, claim, len(claim.spectrum_ids), ChunkTimings(0.1, 1.5, 0.1))
                 connection.commit()
         ended = time.time()
+        processor = sum(session.cpu_times()[:2]) + time.process_time() - before
     engine.dispose()
-    return begun, ended
+    return Claimed(begun, ended, processor)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,8 @@ SELECT sum(n_spectra)::float AS spectra, sum(read_seconds) AS read, sum(fit_seco
 FROM phdl.fit_chunk WHERE state = 'done'
 """
 
-_AGAIN = """
+#: All that is done is due again.
+AGAIN = """
 UPDATE phdl.fit_chunk SET state = 'planned', finished_at = NULL, n_fitted = NULL, n_failed = NULL
 WHERE state = 'done'
 """
@@ -52,6 +54,8 @@ def main() -> None:
     from phdl_catalog.database import migrate
     from phdl_catalog.database.session import connect
 
+    # What is started is stopped and what is made removed, also where the benchmark is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     work = Path(tempfile.mkdtemp(prefix="phdl-"))
     for name in ("PHDL_DATABASE_URL", "PHDL_BROKER_URL", "PHDL_STORE_URL"):
         os.environ.pop(name, None)
@@ -84,7 +88,7 @@ def main() -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def enqueue_simulated(engine: Engine, count: int) -> None:
+def enqueue_simulated(engine: Engine, count: int, chunk_size: int = _CHUNK) -> None:
     """Spectra of the packaged model with noise, as rows and packed pixels, enqueued."""
     from phdl_catalog.database.copy import copy_rows
     from phdl_catalog.database.fit_plan import request_run
@@ -126,7 +130,7 @@ def enqueue_simulated(engine: Engine, count: int) -> None:
              "int8", "float4"),
             rows,
         )  # fmt: skip
-        enqueue(connection, request_run(connection, "dr10", "default", Selection(), _CHUNK))
+        enqueue(connection, request_run(connection, "dr10", "default", Selection(), chunk_size))
 
 
 def real_fit(engine: Engine, processes: int) -> tuple[object, ...]:
@@ -185,7 +189,7 @@ def free_fit(engine: Engine, passes: int) -> tuple[object, ...]:
     sums = np.zeros(3)
     for number in range(passes):
         with engine.begin() as connection:
-            connection.execute(text(_AGAIN))
+            connection.execute(text(AGAIN))
             connection.execute(text("TRUNCATE phdl.fit"))
             connection.execute(text("UPDATE phdl.fit_run SET state = 'running', finished_at = NULL"))
         dispatcher.single_round()

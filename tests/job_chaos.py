@@ -53,6 +53,7 @@ class Chaos:
         self.told: list[str] = []
         self.workers: list[Process] = []
         self.dispatchers: list[Process] = []
+        self.dispatchers_ever: list[Process] = []
         self.frozen: list[Process] = []
         self._began = time.monotonic()
 
@@ -83,6 +84,7 @@ class Chaos:
     def _accidents(self) -> list[Callable[[], None]]:
         return [
             self.kill_child, self.kill_child, self.kill_worker, self.kill_dispatcher, self.freeze_worker,
+            self.freeze_dispatcher,
             self.stop_worker, self.end_worker, self.flush_broker, self.crash_broker, self.restart_database,
             self.crash_database, self.cut_connections, self.deliver_again, self.pause, self.grow,
             self.enqueue_twice, self.prioritise,
@@ -102,6 +104,12 @@ class Chaos:
     def freeze_worker(self) -> None:
         process = self.random.choice(self.workers)
         self.workers.remove(process)
+        self.frozen.append(process)
+        os.killpg(process.pid, signal.SIGSTOP)
+
+    def freeze_dispatcher(self) -> None:
+        process = self.random.choice(self.dispatchers)
+        self.dispatchers.remove(process)
         self.frozen.append(process)
         os.killpg(process.pid, signal.SIGSTOP)
 
@@ -166,7 +174,7 @@ class Chaos:
     def _wake(self) -> None:
         process = self.frozen.pop(0)
         os.killpg(process.pid, signal.SIGCONT)
-        self.workers.append(process)
+        (self.dispatchers if process in self.dispatchers_ever else self.workers).append(process)
 
     def _replace_the_dead(self) -> None:
         self.workers = [process for process in self.workers if process.poll() is None]
@@ -177,3 +185,4 @@ class Chaos:
             self.workers.append(self.stage.worker(_PROCESSES, TEST_SECONDS=seconds, TEST_DEADLY=deadly))
         while len(self.dispatchers) < _DISPATCHERS:
             self.dispatchers.append(self.stage.dispatcher())
+            self.dispatchers_ever.append(self.dispatchers[-1])

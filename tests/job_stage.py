@@ -49,19 +49,22 @@ class Stage:
         The servers; nobody else's.
     log : Path
         Where all processes write.
+    prefix : tuple of str
+        What stands before the commands of processes that are started from now on.
     """
 
     engine: Engine
     postgres: PostgresServer
     redis: RedisServer
     log: Path
+    prefix: tuple[str, ...] = ()
     processes: list[Process] = field(default_factory=list)
 
     def start(self, *command: str, **environment: str) -> Process:
         """Start a Python module as a process of its own session."""
         with self.log.open("ab") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*self.prefix, sys.executable, "-m", *command],
                 env=os.environ | TIMES | {"PYTHONPATH": _path()} | environment,
                 stdout=stream,
                 stderr=stream,
@@ -118,6 +121,10 @@ class Stage:
         os.kill(pid, signal.SIGKILL)
         time.sleep(away)
         self.redis.start()
+
+    def said(self, words: str) -> int:
+        """How often the processes have said something."""
+        return self.log.read_text(errors="replace").count(words)
 
     def number(self, statement: str) -> int:
         """One number, by SQL."""

@@ -44,7 +44,12 @@ def make_app(settings: Settings | None = None, jobs: JobSettings | None = None) 
         broker_url=_celery_url(broker_url(settings)),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"visibility_timeout": _VISIBILITY_TIMEOUT},
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT,
+            # A broker whose machine is gone without a word is noticed (of no effect on Unix sockets).
+            "socket_keepalive": True,
+            "socket_connect_timeout": 10.0,
+        },
         # Nothing but JSON is ever read: a message cannot execute code.
         accept_content=["json"],
         task_serializer="json",
@@ -65,7 +70,7 @@ def make_app(settings: Settings | None = None, jobs: JobSettings | None = None) 
         worker_enable_soft_shutdown_on_idle=False,
         task_time_limit=jobs.longest_chunk,
         task_default_queue=CONTROL_QUEUE,
-        task_queues=[Queue(name) for name in (*QUEUES, SYNTHESIS_QUEUE)],
+        task_queues=[Queue(name, routing_key=name) for name in (*QUEUES, SYNTHESIS_QUEUE)],
         task_routes={
             FIT_TASK: {"queue": FIT_QUEUE},
             DISPATCH_TASK: {"queue": CONTROL_QUEUE},

@@ -1,7 +1,8 @@
 """The dispatcher: publishes chunks that are due, and takes back those whose worker is silent.
 
 Any number of dispatchers may run; one leads, holding an advisory lock of PostgreSQL, and the others wait
-until its connection ends.  Everything it knows is in ``fit_chunk``: it can be killed at any moment.
+until its connection ends; the server ends it if nothing was heard of the leader for the time of a lease.
+Everything it knows is in ``fit_chunk``: it can be killed or frozen at any moment.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _LOCK = 7_034_252
 #: of a higher priority is served soon; enough for a worker never to wait for the next round.
 _LEAST_DEPTH, _DEPTH_FACTOR = 16, 4
 
-#: How long to wait before asking again for the lock, or for a database that is away [s].
+#: How many rounds' time to wait before asking again for the lock, or for a database that is away.
 _STANDBY = 2.0
 
 
@@ -76,8 +77,8 @@ class Dispatcher:
 
     def __init__(self, app: Celery, engine: Engine | None = None, jobs: JobSettings | None = None) -> None:
         self._app = app
-        self._engine = engine or connect(pooled=False)
         self._jobs = jobs or JobSettings()
+        self._engine = engine or connect(pooled=False, silence=self._jobs.lease)
         self._patient_until = 0.0
         self.name = f"dispatcher {socket.gethostname()}:{os.getpid()}"
 
@@ -102,7 +103,7 @@ class Dispatcher:
                 _log.warning("the database does not answer, will try again: %s", describe(error))
                 # Workers could not send heartbeats either: let them, before their leases are judged.
                 self._patient_until = time.monotonic() + self._jobs.heartbeat * 1.5
-            stop.wait(_STANDBY)
+            stop.wait(_STANDBY * self._jobs.tick)
 
     def single_round(self) -> Round | None:
         """One round, unless another dispatcher leads."""
@@ -141,6 +142,7 @@ class Dispatcher:
         return Round(requeued, published + calibrations, republished, len(finished))
 
     def _lead(self, connection: Connection, stop: threading.Event) -> None:
+        _give_up_lead_after(connection, self._jobs.lease)
         while not stop.is_set():
             done = self.round(connection)
             if done:
@@ -183,3 +185,10 @@ def _take_lead(connection: Connection) -> bool:
     leads = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}))
     connection.commit()
     return leads
+
+
+def _give_up_lead_after(connection: Connection, seconds: float) -> None:
+    """A leader that is silent for so long [s] is none: the server ends its session, and with it the lock."""
+    limit = {"limit": f"{1000 * seconds:.0f}ms"}
+    connection.execute(text("SELECT set_config('idle_session_timeout', :limit, false)"), limit)
+    connection.commit()

@@ -13,8 +13,14 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from phdl_catalog.database.chunks import ErrorKind
 from phdl_catalog.errors import ConflictError, ModelError, SchemaError, ServiceError
 
-#: SQLSTATEs after which the same transaction may well succeed: deadlock, serialisation failure.
-_TRY_AGAIN = (postgres.DeadlockDetected, postgres.SerializationFailure, postgres.LockNotAvailable)
+#: SQLSTATEs after which the same transaction may well succeed: deadlock, serialisation failure, and a session
+#: that the server ended because this process was frozen in the middle of a transaction.
+_TRY_AGAIN = (
+    postgres.DeadlockDetected,
+    postgres.SerializationFailure,
+    postgres.LockNotAvailable,
+    postgres.IdleInTransactionSessionTimeout,
+)
 
 #: Wrong rights, or a schema of another version: the same for every chunk.
 _NEVER = (

@@ -87,14 +87,14 @@ class WorkerProcess:
 @cache
 def this_process(pid: int) -> WorkerProcess:
     """The state of the process `pid`, this one; asked for by number, since a fork must not inherit it."""
-    settings = get_settings()
+    settings, jobs = get_settings(), JobSettings()
     bench = Bench(
         # A chunk and its fits are one transaction: what a crash of the server undoes is due again.
-        engine=connect(settings, wait_for_disk=False),
+        engine=connect(settings, wait_for_disk=False, silence=jobs.lease),
         store=PixelStore(settings.pixel_store_url),
         fit=ModelFits(os.environ.get(DEVICE, "cpu")),
         worker=process_name(pid),
-        jobs=JobSettings(),
+        jobs=jobs,
     )
     switch = StopSwitch()
     switch.install()

@@ -40,7 +40,7 @@ class Script:
 
     def say(self, text: str) -> None:
         """A sentence for the reader."""
-        stdout.print(text, highlight=False)
+        stdout.print(text, markup=True, highlight=False)
 
     def show(self, *arguments: str, after: str = "") -> None:
         """Show a command as it is typed."""

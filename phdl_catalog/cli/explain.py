@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from phdl_catalog.cli.output import JsonOption, print_json, print_table, stdout
 
@@ -42,7 +43,7 @@ def explain(
 
 def _print(found: Explanation) -> None:
     against = f"release {found.release}" if found.release else "a release built now"
-    stdout.print(f"obsid {found.obsid}: [bold]{found.verdict.value}[/] ({against})", highlight=False)
+    stdout.print(Text.assemble(f"obsid {found.obsid}: ", (found.verdict.value, "bold"), f" ({against})"))
     for reason in found.reasons:
         stdout.print(f"  {reason}", highlight=False, markup=False)
     print_table(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from phdl_catalog.cli.output import print_table, stderr, stdout
+from phdl_catalog.cli.output import print_table, printable, stderr, stdout
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -61,16 +62,27 @@ def show_status(found: Look) -> None:
 
 
 def watch_status(engine: Engine, run: int | None, interval: float, *, quiet: bool) -> None:
-    """Show the state again and again until the runs are over, or Ctrl-C."""
+    """Show the state again and again until the runs are over, or Ctrl-C.
+
+    A database that is away for a while is waited for; the first look must succeed.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    from phdl_catalog.errors import ServiceError
+
     console = stderr if quiet else stdout
-    with Live(console=console, auto_refresh=False) as live:
+    found = look(engine, run)
+    with Live(_tables(found), console=console, auto_refresh=False) as live:
         try:
-            while True:
-                found = look(engine, run)
-                live.update(_tables(found), refresh=True)
-                if found.over:
-                    return
+            while not found.over:
                 time.sleep(interval)
+                try:
+                    found = look(engine, run)
+                except (OperationalError, ServiceError):
+                    away = Text("the database does not answer; this is how it was", style="bold red")
+                    live.update(Group(_tables(found), away), refresh=True)
+                    continue
+                live.update(_tables(found), refresh=True)
         except KeyboardInterrupt:
             return
 
@@ -194,7 +206,7 @@ def _table(title: str, heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> T
         numeric = head in ("run", "spectra", "done", "failed", "rate/s", "left", "spectra/s", "jobs now")
         table.add_column(head, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(printable(value) for value in row))
     return table
 
 

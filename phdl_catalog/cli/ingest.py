@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from phdl_catalog.cli.output import JsonOption, print_json, print_table, progress_bar, stderr
+from phdl_catalog.cli.output import JsonOption, print_json, print_table, printable, progress_bar, stderr
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +64,7 @@ def ingest(
             item["obsid"] = None if item["obsid"] is None else str(item["obsid"])
         print_json(document | {"rate": summary.rate, "conflicting": listed})
         for conflict in summary.conflict_list:
-            stderr.print(f"conflict: {conflict.detail}", highlight=False, soft_wrap=True)
+            stderr.print(f"conflict: {printable(conflict.detail)}", highlight=False, soft_wrap=True)
         if summary.conflicts:
             raise typer.Exit(1)
         return

@@ -69,11 +69,13 @@ def main() -> None:
     try:
         app()
     except PhdlError as error:
-        from phdl_catalog.cli.output import print_json, stderr
+        from rich.text import Text
+
+        from phdl_catalog.cli.output import print_json, printable, stderr
 
         if "--json" in sys.argv:
             print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
-        stderr.print(f"[bold red]error:[/] {error}", highlight=False)
+        stderr.print(Text.assemble(("error:", "bold red"), f" {printable(error)}"))
         sys.exit(1)
     except KeyboardInterrupt:
         from phdl_catalog.cli.output import stderr

@@ -31,10 +31,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 #: Columns of output that goes to no terminal: wide enough that no table is folded.
 _WIDTH_OF_A_FILE = 200
 
-stdout = Console()
+# No markup: names of files and texts of errors have brackets of their own.
+stdout = Console(markup=False)
 if not stdout.is_terminal:
     stdout.width = _WIDTH_OF_A_FILE
-stderr = Console(stderr=True)
+stderr = Console(stderr=True, markup=False)
 
 
 class _RateColumn(ProgressColumn):
@@ -75,8 +76,24 @@ def jsonable(value: Any) -> Any:
 
 
 def print_json(document: Any) -> None:
-    """Write one JSON document to stdout."""
-    sys.stdout.write(json.dumps(jsonable(document), indent=2, ensure_ascii=False) + "\n")
+    """Write one JSON document to stdout; bytes of a file name that are no text are escaped."""
+    plain = jsonable(document)
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    if not text.isascii() and _has_surrogates(text):
+        text = json.dumps(plain, indent=2)
+    sys.stdout.write(text + "\n")
+
+
+def printable(text: object) -> str:
+    """Text for a terminal: control characters and bytes that are no text are shown as escapes."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode("ascii")
+        for letter in str(text)
+    )
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -89,5 +106,5 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
         numeric = any(isinstance(row[index], (int, float)) for row in listed)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
-        table.add_row(*("" if item is None else str(item) for item in row))
+        table.add_row(*("" if item is None else printable(item) for item in row))
     stdout.print(table)

@@ -2,6 +2,7 @@
 
 The broker is told a number and nothing else; it may lose it.  A request is claimed for a while, and taken
 back from a worker that is silent; doing it twice is harmless: the same input gives the set that is there.
+Dispatchers look here too, and do without the libraries of a calibration.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
-from phdl_catalog.database.calibration_run import CalibrationOutcome, CalibrationRequest, run_calibration
 from phdl_catalog.database.events import record_event
 from phdl_catalog.database.models import RequestState
 from phdl_catalog.database.queries import statement
 from phdl_catalog.errors import CalibrationError, NotFoundError, PhdlError
+
+if TYPE_CHECKING:
+    from phdl_catalog.database.calibration_run import CalibrationOutcome, CalibrationRequest
 
 #: A silent worker keeps a request for so long [s]; longer than any step of a calibration.
 LEASE = 600.0
@@ -57,6 +61,8 @@ class RequestRow:
             raise CalibrationError(self.error_text or "the calibration failed", request=self.number)
         if self.calibration_set is None or self.is_new is None:
             return None
+        from phdl_catalog.database.calibration_run import CalibrationOutcome
+
         return CalibrationOutcome(self.calibration_set, self.is_new)
 
 
@@ -150,6 +156,8 @@ def run_request(engine: Engine, number: int, worker: str, lease: float = LEASE) 
     CalibrationOutcome or None
         None if it is not to be had (done, or somebody else's), or failed for a reason that is noted.
     """
+    from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
+
     with engine.begin() as connection:
         claimed = connection.execute(
             statement("calibration_requests", "claim"), {"number": number, "worker": worker, "lease": lease}

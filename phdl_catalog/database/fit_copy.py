@@ -120,7 +120,7 @@ def _single(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 def _records(values: dict[str, Any], n_rows: int, n_labels: int) -> NDArray[np.void]:
-    """All rows as if nothing were missing."""
+    """All rows as if nothing were missing, but for a column that is missing from all."""
     fields: list[tuple[Any, ...]] = [("n_fields", ">i2")]
     constants: dict[str, Any] = {"n_fields": len(FIT_COLUMNS)}
     for name, kind in FIT_COLUMNS:
@@ -132,6 +132,8 @@ def _records(values: dict[str, Any], n_rows: int, n_labels: int) -> NDArray[np.v
             oid = _REAL_OID if kind == "real[]" else _INTEGER_OID
             constants[f"{name}.head"] = (1, 0, oid, n_labels, 1)
             constants[f"{name}.length"] = 20 + element.itemsize * n_labels
+        elif values[name] is None:
+            constants[f"{name}.length"] = _NULL
         elif kind == "bytea":
             fields.append((name, "u1", (packed_size(n_labels),)))
             constants[f"{name}.length"] = packed_size(n_labels)
@@ -155,8 +157,8 @@ def _without_missing(records: NDArray[np.void], values: dict[str, Any], fitted: 
     missing: dict[str, NDArray[np.bool_]] = {}
     for name, kind in FIT_COLUMNS:
         if values[name] is None:
-            missing[name] = np.ones(len(records), dtype=bool)
-        elif kind == "real" and (nan := np.isnan(values[name])).any():
+            continue
+        if kind == "real" and (nan := np.isnan(values[name])).any():
             missing[name] = nan
         elif kind.endswith("[]") or kind == "bytea":
             if not fitted.all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import psycopg
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from phdl_catalog.database.roles import READER, READER_HABITS
-from phdl_catalog.errors import ServiceError
+from phdl_catalog.errors import InputError, ServiceError
 from phdl_catalog.settings import Settings, get_settings
 
 #: Name of the database inside the embedded server, and of its owner.
@@ -41,7 +42,13 @@ def database_url(settings: Settings | None = None) -> URL:
     return _psycopg(socket_url(settings.socket_dir))
 
 
-def connect(settings: Settings | None = None, *, pooled: bool = True, wait_for_disk: bool = True) -> Engine:
+def connect(
+    settings: Settings | None = None,
+    *,
+    pooled: bool = True,
+    wait_for_disk: bool = True,
+    silence: float | None = None,
+) -> Engine:
     """An engine for the database of the settings; no connection is made yet.
 
     Parameters
@@ -55,6 +62,9 @@ def connect(settings: Settings | None = None, *, pooled: bool = True, wait_for_d
         False for work that is done again if it is lost: a commit then returns before it is on disk.  A crash
         of the server may undo the last half second of such commits, never one without those after it, and
         any later commit that waits makes all before it safe.
+    silence : float, optional
+        Longest time without a word from here in the middle of a transaction [s]; then the server ends the
+        session.  A process that is frozen, or whose machine is gone, must not keep its locks for ever.
 
     Returns
     -------
@@ -63,7 +73,25 @@ def connect(settings: Settings | None = None, *, pooled: bool = True, wait_for_d
         tables are always written with theirs.
     """
     options = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
-    return _engine(database_url(settings), search_path="public", wait_for_disk=wait_for_disk, **options)
+    habits = {"search_path": "public"}
+    if not wait_for_disk:
+        habits["synchronous_commit"] = "off"
+    if silence is not None:
+        habits |= _silence(silence)
+    return _engine(database_url(settings), habits, **options)
+
+
+def _silence(seconds: float) -> dict[str, str]:
+    """Settings that end the session of a client from which nothing is heard."""
+    return {
+        "idle_in_transaction_session_timeout": f"{1000 * seconds:.0f}ms",
+        # While rows are copied the server waits inside a statement.
+        "statement_timeout": f"{10_000 * seconds:.0f}ms",
+        # A machine that is gone without a word, and may hold the lock of the leading dispatcher.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
 
 
 def connect_reader(settings: Settings | None = None) -> Engine:
@@ -95,20 +123,29 @@ def _become_reader(connection: DBAPIConnection, record: object) -> None:
 
 
 def _psycopg(url: str) -> URL:
-    return make_url(url).set(drivername="postgresql+psycopg")
+    try:
+        return make_url(url).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):
+        # Nothing of it is quoted: it holds a password.
+        raise InputError(
+            "the URL of the database cannot be read; PHDL_DATABASE_URL has the form "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for an @ in the password"
+        ) from None
 
 
-def _engine(
-    url: URL, *, search_path: str | None = None, wait_for_disk: bool = True, **options: Any
-) -> Engine:
-    habits = "-c TimeZone=UTC" + (f" -c search_path={search_path}" if search_path else "")
-    if not wait_for_disk:
-        habits += " -c synchronous_commit=off"
-    engine = create_engine(
-        url,
-        connect_args={"application_name": "phdl", "connect_timeout": 10, "options": habits},
-        **options,
-    )
+#: A server that is gone without a word is noticed within a minute or so (of no effect on Unix sockets).
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
+def _engine(url: URL, habits: Mapping[str, str] | None = None, **options: Any) -> Engine:
+    settings = {"TimeZone": "UTC", **(habits or {})}
+    connect_args = {
+        "application_name": "phdl",
+        "connect_timeout": 10,
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        **_KEEPALIVES,
+    }
+    engine = create_engine(url, connect_args=connect_args, **options)
     event.listen(engine, "handle_error", _explain)
     return engine
 

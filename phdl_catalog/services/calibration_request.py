@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from phdl_catalog.database.calibration_requests import add_request, find_request, take_due_requests
-from phdl_catalog.database.calibration_run import CalibrationOutcome, CalibrationRequest
 from phdl_catalog.database.models import RequestState
 from phdl_catalog.errors import ServiceError
 from phdl_catalog.services.redis_server import broker_url, connect_broker
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from phdl_catalog.database.calibration_run import CalibrationOutcome, CalibrationRequest
 
 #: Task of the workers, and its queue.
 CALIBRATION_TASK = "phdl.calibrate"

@@ -13,12 +13,12 @@ import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import psutil
 import redis
 
-from phdl_catalog.errors import ServiceError
+from phdl_catalog.errors import InputError, ServiceError
 from phdl_catalog.settings import Settings, get_settings
 
 _CONFIGURATION = """\
@@ -35,6 +35,8 @@ appendonly no
 maxmemory-policy noeviction
 databases 4
 """
+
+_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
 
 _SOCKET_NAME = "redis.sock"
 
@@ -54,11 +56,33 @@ def program() -> Path:
 
 
 def broker_url(settings: Settings | None = None) -> str:
-    """The broker to use, as Celery writes it: ``PHDL_BROKER_URL``, or the embedded server's socket."""
+    """The broker to use, as Celery writes it: ``PHDL_BROKER_URL``, or the embedded server's socket.
+
+    Raises
+    ------
+    InputError
+        If the URL is none of Redis, or cannot be read.
+    """
     settings = settings or get_settings()
     if settings.broker_url is not None:
-        return settings.broker_url.get_secret_value()
+        url = settings.broker_url.get_secret_value()
+        _check(url)
+        return url
     return f"redis+socket://{quote(str(settings.socket_dir / _SOCKET_NAME))}?virtual_host=0"
+
+
+def _check(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        readable = parts.scheme in _SCHEMES and (parts.port is None or parts.port > 0)
+    except ValueError:
+        readable = False
+    if not readable:
+        # Nothing of it is quoted: it holds a password.
+        raise InputError(
+            "the URL of the broker cannot be read; PHDL_BROKER_URL has the form "
+            "redis://:PASSWORD@HOST:PORT/0, rediss:// if encrypted, or redis+socket:///PATH for a Unix socket"
+        )
 
 
 def connect_broker(settings: Settings | None = None) -> redis.Redis:

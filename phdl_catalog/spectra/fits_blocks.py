@@ -197,7 +197,7 @@ def image(data: bytes, unit: HeaderUnit) -> NDArray[np.generic]:
     Raises
     ------
     RejectedSpectrum
-        As truncated, if the file ends before the image does.
+        As truncated, if the file ends before the image does; as wrong shape, if it has no pixels.
     """
     _require_bytes(data, unit)
     flat = np.frombuffer(
@@ -251,7 +251,8 @@ def table(data: bytes, unit: HeaderUnit) -> dict[str, NDArray[np.generic]]:
 
 
 def _require_bytes(data: bytes, unit: HeaderUnit) -> None:
-    if unit.data_bytes == 0:
+    # Bytes there may be without a pixel: PCOUNT claims them beside an axis of no length.
+    if unit.data_bytes == 0 or 0 in unit.shape:
         raise RejectedSpectrum(RejectionReason.WRONG_SHAPE, f"no data: the shape is {unit.shape}")
     there = len(data) - unit.data_start
     if there < unit.data_bytes:

@@ -58,6 +58,8 @@ def parse_spectrum(data: bytes) -> Spectrum:
     """
     content = unpack(data)
     primary = read_header(content, 0)
+    if primary.cards.get("SIMPLE") is not True:
+        raise RejectedSpectrum(RejectionReason.NOT_FITS, "the card SIMPLE does not say T")
     _require_lamost(primary.cards)
     with np.errstate(all="ignore"):  # damaged numbers overflow; each is looked at before it is used
         return _from_image(content, primary) if primary.data_bytes else _from_table(content, primary)
@@ -175,7 +177,7 @@ def _grid_of_header(cards: Mapping[str, CardValue], pixels: int) -> PixelGrid:
             RejectionReason.BAD_HEADER, f"no wavelengths: COEFF0 is {start!r} and COEFF1 is {step!r}"
         )
     first = round(start / LOG10_STEP)
-    if abs(step - LOG10_STEP) > 1e-9 or abs(start / LOG10_STEP - first) > 0.02:
+    if not (abs(step - LOG10_STEP) <= 1e-9 and abs(start / LOG10_STEP - first) <= 0.02):
         raise RejectedSpectrum(
             RejectionReason.WAVELENGTH_OFF_GRID, f"log10 wavelength starts at {start} with step {step}"
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
 from sqlalchemy import Engine, insert, select
@@ -70,6 +72,43 @@ def test_conflict_ends_with_exit_code_1_and_both_names(folder: Path) -> None:
     result = run("ingest", "dr10", folder)
     assert result.exit_code == 1
     assert "a.fits and, with other bytes" in str(result.exception)
+
+
+#: Names that a shell, a URL, a terminal or an option parser would take for something else.
+_ODD_NAMES = (
+    "with space.fits", "it's \"quoted\".fits", "new\nline.fits", "$(touch canary).fits", "`touch canary`",
+    ";touch canary;.fits", "| touch canary", "-rf.fits", "--help", "*.fits", "[a-z].fits", "[/red] [bold]",
+    "100%25.fits", "?query#fragment.fits", "\u661f\u8272 \u00e9\u0301.fits", "\x1b[31mred\x07", "{0}%s:obsid",
+    "x" * 250 + ".fits", "'); DROP TABLE phdl.fit; --", "\udcff\udcfe.fits", "~", "s3:", "...",
+)  # fmt: skip
+
+
+def test_names_of_files_are_names_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Engine
+) -> None:
+    place = tmp_path / "odd"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    spectra = [make_file("dr9", FileContent(obsid=999999999, seed=seed)) for seed in (1, 2)]
+    for number, name in enumerate(_ODD_NAMES):
+        content = spectra[0].replace(b"999999999", b"%9d" % number, 1) if number % 2 else b"no spectrum"
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_bytes(content)
+    one_by_one = json.loads(run("ingest", "dr10", "--json", "--", *_ODD_NAMES).stdout)
+    count = len(_ODD_NAMES)
+    assert (one_by_one["found"], one_by_one["accepted"]) == (count, count // 2)
+    assert run_json("ingest", "dr10", place)["unchanged"] == count
+    with database.connect() as connection:
+        uris = connection.scalars(select(Spectrum.uri)).all()
+    named = {os.fsdecode(unquote_to_bytes(urlsplit(uri).path)) for uri in uris}
+    assert named == {str(place / name) for name in _ODD_NAMES}
+    assert {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()} == set(_ODD_NAMES)
+    # Conflicts and errors are shown to a person with the names in them.
+    for number, name in enumerate(_ODD_NAMES):
+        (place / name).write_bytes(spectra[1].replace(b"999999999", b"%9d" % number, 1))
+    assert json.loads(run("ingest", "dr10", place, "--json").stdout)["conflicts"] == count // 2
+    for name in ("[/red] [bold]", "\udcff\udcfe.fits", "\x1b[31mred\x07"):
+        assert run("ingest", "dr10", "--", f"./{name}/gone").exit_code == 2
 
 
 def test_path_that_is_not_there_is_wrong_usage(folder: Path) -> None:

@@ -20,6 +20,7 @@ from phdl_catalog.database.releases import add_release, describe_release, list_r
 from phdl_catalog.errors import ConflictError, InputError, NotFoundError, StateError
 from phdl_catalog.spectra import PixelStore
 from tests.deadly_task import DeadlyTask
+from tests.file_mutations import mutated
 from tests.ingested import counts, every_row_has_its_pixels, rows_by_state, write_files
 from tests.lamost_files import FileContent, make_file
 
@@ -274,11 +275,10 @@ def test_names_that_are_not_utf_8_and_texts_with_nul_are_stored(
 
 def test_damaged_files_never_stop_an_ingest(database: Engine, store: PixelStore, folder: Path) -> None:
     """What the reader lets through, PostgreSQL takes: no CHECK fails, whatever the header says."""
-    from tests.spectra.test_mutations import SAMPLES, mutated
-
     chance = random.Random(8)
+    samples = [make_file(layout) for layout in ("pilot", "dr1", "dr5", "dr9")]
     for number in range(160):
-        (folder / f"{number:03}").write_bytes(mutated(SAMPLES[chance.choice(list(SAMPLES))], chance))
+        (folder / f"{number:03}").write_bytes(mutated(chance.choice(samples), chance))
     summary = ingest(database, store, "dr10", [str(folder)])
     assert summary.accepted > 0
     assert summary.rejected > 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from sqlalchemy import Engine, func, select, text
 from phdl_catalog.database.events import record_event
 from phdl_catalog.database.models import Event
 from phdl_catalog.database.session import connect, connect_reader, database_url, session_scope
-from phdl_catalog.errors import ServiceError
+from phdl_catalog.errors import InputError, ServiceError
+from phdl_catalog.services.redis_server import broker_url
 from phdl_catalog.settings import Settings
 
 
@@ -33,6 +35,24 @@ def test_without_a_url_the_embedded_server_is_used_by_its_socket(tmp_path: Path)
 def test_a_server_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="`phdl up` starts the embedded one"):
         connect(Settings(data_dir=tmp_path)).connect()
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("database", "postgres//phdl:hunter2@host/phdl"),
+        ("database", "postgresql://phdl:hunter2@host:port/phdl"),
+        ("broker", "redi://:hunter2@host:6379/0"),
+        ("broker", "redis://:hunter2@host:port/0"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_not_quoted(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"PHDL_{name.upper()}_URL", url)
+    with pytest.raises(InputError, match=f"PHDL_{name.upper()}_URL has the form") as refused:
+        {"database": database_url, "broker": broker_url}[name](Settings())
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_a_unit_of_work_is_kept_or_undone_as_a_whole(database: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Processes and servers that are killed, stopped and frozen in the middle of chunks: the counts add up."""
+"""Processes and servers that are killed and stopped in the middle of chunks: the counts add up."""
 
 from __future__ import annotations
 
@@ -61,23 +61,10 @@ def test_a_database_that_is_stopped_and_then_killed_costs_nothing_but_time(stage
     assert stage.number("SELECT count(*) FROM phdl.fit_chunk WHERE state <> 'done'") == 0
 
 
-def test_a_frozen_worker_loses_its_chunk_and_does_no_harm_when_it_wakes(stage: Stage) -> None:
-    stage.dispatcher()
-    frozen = stage.worker(TEST_SECONDS="0.5")
-    stage.wait_for_a_chunk()
-    os.killpg(frozen.pid, signal.SIGSTOP)
-    stage.worker()
-    stage.wait_for_the_end()
-    stage.assert_all_is_accounted_for(SPECTRA)
-    os.killpg(frozen.pid, signal.SIGCONT)
-    fenced = ("somebody else", "no longer owns")
-    stage.wait_until(lambda: any(words in stage.log.read_text() for words in fenced), "a fence")
-    stage.assert_all_is_accounted_for(SPECTRA)
-
-
 def test_a_chunk_that_is_delivered_to_two_workers_at_once_is_fitted_once(stage: Stage) -> None:
-    stage.worker(concurrency=2, TEST_SECONDS="0.5")
-    stage.worker(concurrency=2, TEST_SECONDS="0.5")
+    # Nobody dies here: on a machine that is too busy for heartbeats no lease may run out either.
+    for _ in range(2):
+        stage.worker(concurrency=2, TEST_SECONDS="0.5", PHDL_JOB_LEASE="30")
     app: Celery = make_app()
     stage.wait_until(lambda: stage.log.read_text().count("ready.") == 2, "two workers")
     first = stage.number("SELECT min(fit_chunk_id) FROM phdl.fit_chunk")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import io
+import itertools
 import os
 import random
 import resource
+import tarfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +24,15 @@ from phdl_catalog.errors import RejectedSpectrum
 from phdl_catalog.spectra import RejectionReason, Spectrum, parse_spectrum, read_spectrum
 from phdl_catalog.spectra.files import LARGEST_BYTES, file_uri
 from phdl_catalog.spectra.records import pack
+from tests.file_mutations import LIES, MUTATIONS, Lie, mutated, tell, with_heap_pointers
 from tests.lamost_files import make_file
 
-#: Mutations of each file; PHDL_MUTATIONS asks for more.
-_MUTATIONS = int(os.environ.get("PHDL_MUTATIONS", "40"))
+#: Mutations of each kind and layout, and of the real files; more, and others:
+#: PHDL_MUTATIONS=5000 PHDL_MUTATION_SEED=7 pytest -s tests/spectra/test_mutations.py
+_MUTATIONS = int(os.environ.get("PHDL_MUTATIONS", "30"))
+_SEED = int(os.environ.get("PHDL_MUTATION_SEED", "5"))
 
-_LONGEST_SECONDS = 2.0
+_LONGEST_SECONDS, _MOST_KILOBYTES = 2.0, 1_000_000
 
 SAMPLES = {layout: make_file(layout) for layout in ("pilot", "dr1", "dr5", "dr9")}
 
@@ -51,77 +58,54 @@ def read_or_reason(data: bytes) -> Spectrum | str:
     return spectrum
 
 
-def _flip_bits(data: bytearray, chance: random.Random) -> None:
-    for _ in range(chance.randint(1, 40)):
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-
-
-def _flip_header_bits(data: bytearray, chance: random.Random) -> None:
-    for _ in range(chance.randint(1, 40)):
-        data[chance.randrange(min(11520, len(data)))] ^= 1 << chance.randrange(8)
-
-
-def _cut(data: bytearray, chance: random.Random) -> None:
-    del data[chance.randrange(len(data)) :]
-
-
-def _remove_a_stretch(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data))
-    del data[start : start + chance.choice((1, 79, 80, 2880, 10000))]
-
-
-def _repeat_a_stretch(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data))
-    data[start:start] = data[start : start + chance.choice((1, 80, 2880, 20000))]
-
-
-def _overwrite(data: bytearray, chance: random.Random) -> None:
-    start, length = chance.randrange(len(data)), chance.choice((1, 8, 80, 500, 2880))
-    length = min(length, len(data) - start)
-    data[start : start + length] = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
-
-
-def _rewrite_a_card(data: bytearray, chance: random.Random) -> None:
-    cards = [start for start in range(0, min(len(data), 14400), 80) if data[start + 8 : start + 10] == b"= "]
-    start = chance.choice(cards or [0])
-    values = (
-        "1000000000000", "-1", "0", "1E400", "NaN", "''", "'unclosed", "T", "1.5", "9" * 25, "-9999",
-        "'" + "''" * 30, "(1.0, 2.0)", "'\0\xff\n'", "1D5", "99999999999999999999E-5", "/", "= = =",
-    )  # fmt: skip
-    data[start + 10 : start + 80] = chance.choice(values).encode("latin-1").ljust(70)[:70]
-
-
-MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
-    _flip_bits, _flip_header_bits, _cut, _remove_a_stretch, _repeat_a_stretch, _overwrite, _rewrite_a_card,
-)  # fmt: skip
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """A file damaged in one to three ways, before or after it was packed, or not packed."""
-    if data.startswith(b"\x1f\x8b") and chance.random() < 0.8:
-        data = gzip.decompress(data)
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-    content = bytearray(data)
-    for _ in range(chance.randint(1, 3)):
-        if len(content) > 200:
-            chance.choice(MUTATIONS)(content, chance)
-    if chance.random() < 0.2:
-        packed = bytearray(gzip.compress(bytes(content), 1))
-        if chance.random() < 0.5:
-            chance.choice((_flip_bits, _cut, _overwrite))(packed, chance)
-        return bytes(packed)
-    return bytes(content)
-
-
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__.strip("_"))
 @pytest.mark.parametrize("layout", SAMPLES)
 def test_damaged_file_is_accepted_or_rejected(layout: str, mutation: Callable[..., None]) -> None:
-    chance = random.Random(f"{layout} {mutation.__name__}")
+    chance = random.Random(f"{layout} {mutation.__name__} {_SEED}")
     for _ in range(_MUTATIONS):
         content = bytearray(SAMPLES[layout])
         mutation(content, chance)
         read_or_reason(bytes(content))
+
+
+@pytest.mark.parametrize("layout", ["dr5", "dr9"])
+def test_header_that_lies_is_accepted_or_rejected(layout: str) -> None:
+    outcomes = [read_or_reason(tell(SAMPLES[layout], lie)) for lie in LIES]
+    rejected = {
+        str(lie): outcome for lie, outcome in zip(LIES, outcomes, strict=True) if isinstance(outcome, str)
+    }
+    assert 60 < len(rejected) < len(LIES)
+    assert rejected["SIMPLE=F"] == "not_fits"
+
+
+def test_empty_axes_beside_a_claim_of_bytes_are_no_data() -> None:
+    """No pixel, an axis that no array can have, and a PCOUNT that lets the sum come out above zero."""
+    for lies in itertools.product(("NAXIS1=0", "NAXIS2=0"), ("NAXIS1=0", f"NAXIS2={10**29}"), (0, 1)):
+        claims = [part.split("=") for part in (*lies[:2], "PCOUNT=2", "TFIELDS=0")]
+        data = tell(
+            SAMPLES["dr9" if lies[2] else "dr5"], *(Lie(key, value, lies[2]) for key, value in claims)
+        )
+        assert read_or_reason(data) in ("wrong_shape", "truncated", "corrupt")
+
+
+def test_pointers_out_of_the_heap_are_not_followed() -> None:
+    assert read_or_reason(with_heap_pointers(SAMPLES["dr9"])) == "wrong_shape"
+
+
+def test_a_step_that_is_no_number_is_off_the_grid() -> None:
+    assert read_or_reason(tell(SAMPLES["pilot"], Lie("COEFF1", "NaN"))) == "wavelength_off_grid"
+
+
+def test_archives_are_not_unpacked_but_named() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("../../escape.fits", "/etc/escape.fits"):
+            member = tarfile.TarInfo(name)
+            member.size = len(SAMPLES["dr9"])
+            archive.addfile(member, io.BytesIO(SAMPLES["dr9"]))
+    for data in (buffer.getvalue(), gzip.compress(buffer.getvalue(), 1)):
+        with pytest.raises(RejectedSpectrum, match="a tar archive: unpack it first"):
+            parse_spectrum(data)
 
 
 def test_mutations_reach_acceptance_and_many_reasons() -> None:
@@ -150,9 +134,19 @@ def test_any_card_in_a_header_is_accepted_or_rejected(card: bytes, number: int) 
 @pytest.mark.shared_data
 def test_damaged_real_files_are_accepted_or_rejected(shared_data: Path) -> None:
     paths = sorted(path for path in (shared_data / "lamost").rglob("*") if path.is_file())
-    chance = random.Random(int(os.environ.get("PHDL_MUTATION_SEED", "5")))
-    outcomes = [read_or_reason(mutated(path.read_bytes(), chance)) for path in paths]
-    assert 50 < sum(isinstance(outcome, Spectrum) for outcome in outcomes) < len(paths)
+    chance = random.Random(_SEED)
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    outcomes: Counter[str] = Counter()
+    for path in itertools.islice(itertools.cycle(paths), max(len(paths), _MUTATIONS)):
+        outcome = read_or_reason(mutated(path.read_bytes(), chance))
+        outcomes[outcome if isinstance(outcome, str) else "accepted"] += 1
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(
+        dict(outcomes), f"{time.process_time() - begun:.0f} s of processor time, {grown} kB more at the most"
+    )
+    assert grown < _MOST_KILOBYTES
+    assert outcomes["accepted"] > 50
+    assert len(outcomes) > 8
 
 
 def _bomb() -> bytes:

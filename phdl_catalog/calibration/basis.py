@@ -157,13 +157,16 @@ class SmoothBasis:
         """Number of functions, K."""
         return self.slices["interaction"].stop
 
-    def functions(self, points: Floats) -> Floats:
+    def functions(self, points: Floats, *, beyond_walls: bool = False) -> Floats:
         """Evaluate the functions.
 
         Parameters
         ----------
         points : (N, 3) array
             teff [K], logg, fe_h [dex].
+        beyond_walls : bool
+            Go on smoothly outside the box instead of keeping the value at its wall: for cells that the wall
+            cuts in two.
 
         Returns
         -------
@@ -171,7 +174,9 @@ class SmoothBasis:
             NaN in the rows of stars with a missing coordinate.
         """
         half = np.asarray(self.half_width)
-        offset = np.clip(points - np.asarray(self.center), -half, half)
+        offset = points - np.asarray(self.center)
+        if not beyond_walls:
+            offset = np.clip(offset, -half, half)
         relative, scaled = offset / half, offset / COORDINATE_UNIT
         sines = []
         for axis, most in enumerate(_MOST):

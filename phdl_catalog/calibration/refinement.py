@@ -10,7 +10,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from phdl_catalog.calibration.calibrators import Calibrators
-from phdl_catalog.calibration.inference import marginalise, solve
+from phdl_catalog.calibration.evidence import marginalise
+from phdl_catalog.calibration.inference import solve, solve_mean
 from phdl_catalog.calibration.joint import JointSolution
 from phdl_catalog.calibration.problem import LabelProblem
 from phdl_catalog.calibration.resampling import bootstrap, choose_strength
@@ -68,7 +69,7 @@ def _refine(
     problem.strength, problem.scales = choose_strength(basis, equations, problem.scales, bad, precision)
     scales = problem.scales
     posterior = solve(basis, equations, scales, bad, precision)
-    moved = [solve(basis, again, scales, bad, precision).mean for again in state.shaken_equations(problem)]
+    moved = [solve_mean(basis, again, scales, bad, precision) for again in state.shaken_equations(problem)]
     shift = np.mean(moved, axis=0) - posterior.mean
     sampling = posterior.covariance @ equations.design.T * posterior.precision
     sampling = sampling @ equations.design @ posterior.covariance

@@ -227,4 +227,6 @@ def _vector(scales: Scales) -> Floats:
 def _scales(vector: Floats, scales: Scales) -> Scales:
     values = np.exp(vector)
     smoothness = Smoothness(*(float(value) for value in values[:_SMOOTH]))
-    return replace(scales, smoothness=smoothness, scatter=(float(values[_SMOOTH]), float(values[_SMOOTH + 1])))
+    return replace(
+        scales, smoothness=smoothness, scatter=(float(values[_SMOOTH]), float(values[_SMOOTH + 1]))
+    )

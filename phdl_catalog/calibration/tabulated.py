@@ -19,7 +19,7 @@ from phdl_catalog.calibration.basis import SmoothBasis
 Floats = NDArray[np.float64]
 
 #: Size of a cell [K, dex, dex]: small beside the shortest scales that the basis resolves.
-SIZE = np.array([50.0, 0.05, 0.02])
+SIZE = np.array([40.0, 0.04, 0.02])
 
 #: Powers of (u, v), the place in a cell from -1/2 to 1/2: of S; the first six of I, which is slower; of M.
 SURFACE_POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3))
@@ -116,7 +116,9 @@ class TabulatedCorrections:
         surface = self.surface[cell[:, 0] * shape[1] + cell[:, 1]]
         curve = self.curve[cell[:, 2]]
         result = np.einsum("nk,nlk->nl", terms, surface, optimize=True)
-        result += np.einsum("nk,nlk->nl", np.stack([w**k for k in CURVE_POWERS], axis=1), curve, optimize=True)
+        result += np.einsum(
+            "nk,nlk->nl", np.stack([w**k for k in CURVE_POWERS], axis=1), curve, optimize=True
+        )
         return np.asarray(result)
 
 

@@ -138,8 +138,13 @@ def test_one_star_costs_one_star(survey: Engine) -> None:
     assert any("obsid = 7)" in line for line in plan[place : place + 3])
     cells = [number for number, line in enumerate(plan) if "on phdl.calibration_" in line]
     assert len(cells) == 3
-    assert all("[5]" in plan[number + 1] or "[6]" in plan[number + 1] or "[13]" in plan[number + 1] or
-               "[65]" in plan[number + 1] for number in cells)
+    assert all(
+        "[5]" in plan[number + 1]
+        or "[6]" in plan[number + 1]
+        or "[13]" in plan[number + 1]
+        or "[65]" in plan[number + 1]
+        for number in cells
+    )
 
 
 def test_some_stars_are_outside_and_some_inside(survey: Engine) -> None:

@@ -2,9 +2,9 @@
 
 A correction b(teff, logg, fe_h) is a Gaussian process written in a finite basis: products of sines on a box
 around the calibrators, which are the eigenfunctions of the Laplacian there, with prior variances given by the
-spectral density of a kernel (Solin & Sarkka 2020, Statistics and Computing 30, 419): Matern's for the surface,
-the squared exponential for the rest, which is slower.  The functions do not depend on amplitude or length
-scale; only their prior variances do.  Four groups:
+spectral density of a kernel (Solin & Sarkka 2020, Statistics and Computing 30, 419): Matern's for the
+surface, the squared exponential for the rest, which is slower.  The functions do not depend on amplitude or
+length scale; only their prior variances do.  Four groups:
 
 ``constant``     1
 ``linear``       teff, logg, fe_h, each from -1 to 1 across the box

@@ -49,7 +49,7 @@ def to_array(values: Any, dtype: type = np.float64) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(np.float64).filled(np.nan)
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
         return np.asarray(values, dtype=dtype)
     except (TypeError, ValueError) as error:

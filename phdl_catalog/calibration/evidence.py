@@ -135,7 +135,7 @@ class Evidence:
         self._kind = np.array([entry.kind for entry in sums])
         self._is_bad = np.array([entry.is_bad for entry in sums])
         self._variance = np.array([entry.variance for entry in sums])
-        self._count = np.array([entry.count for entry in sums])
+        self._count = np.array([entry.weight for entry in sums])
         self._square = np.array([entry.square for entry in sums])
         self._right = np.stack([entry.right for entry in sums])
         self._matrix = np.stack([entry.matrix for entry in sums])
@@ -188,14 +188,14 @@ class _Sums(NamedTuple):
     kind: int
     is_bad: bool
     variance: float
-    count: float
+    weight: float
     square: float
     right: Floats
     matrix: Floats
 
 
 def _alike(equations: Equations, bad: Floats) -> Iterator[_Sums]:
-    """Sums over groups.  A bad calibrator scatters so widely that its quoted error matters little: one group a kind."""
+    """Sums over groups; all bad ones of a kind are one: they scatter far beyond their quoted errors."""
     with np.errstate(divide="ignore"):
         level = np.floor(np.log(equations.variance) / np.log(_ALIKE)).astype(np.int64)
     for kind in (PAIR, REFERENCE):

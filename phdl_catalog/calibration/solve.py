@@ -170,9 +170,9 @@ def _require_usable(calibrators: Calibrators) -> None:
         if len(use)
     )
     raise CalibrationError(
-        f"no calibrator can be used ({counts.replace('_', ' ')}): both stars of a pair and each reference star "
-        "need a fit with teff, logg and fe_h inside their physical bounds, errors above zero, and a label in "
-        "common"
+        f"no calibrator can be used ({counts.replace('_', ' ')}): both stars of a pair and each reference "
+        "star need a fit with teff, logg and fe_h inside their physical bounds, errors above zero, and a "
+        "label in common"
     )
 
 

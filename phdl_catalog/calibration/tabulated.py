@@ -1,9 +1,9 @@
 """Corrections as polynomials in small cells: a hundred functions become twenty products a label.
 
-A correction is a sum, b(teff, logg, fe_h) = S(teff, logg) + x I(teff, logg) + M(fe_h), with x the place of fe_h
-between the walls, from -1 to 1.  S, I and M are smooth on scales that `basis` bounds from below, so in cells
-that are small beside these scales polynomials are as good as the functions themselves: what is left is below
-1e-6 dex.  That is the form in which ten million stars are corrected by query.
+A correction is a sum, b(teff, logg, fe_h) = S(teff, logg) + x I(teff, logg) + M(fe_h), with x the place of
+fe_h between the walls, from -1 to 1.  S, I and M are smooth on scales that `basis` bounds from below, so in
+cells that are small beside these scales polynomials are as good as the functions themselves: what is left is
+below 1e-6 dex.  That is the form in which ten million stars are corrected by query.
 """
 
 from __future__ import annotations

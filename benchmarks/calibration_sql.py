@@ -52,8 +52,9 @@ def multiply(connection: Connection, stars: int) -> None:
             text(
                 "INSERT INTO phdl.fit (spectrum_id, model_version_id, fit_run_id, flags, n_pixels, chi2, "
                 "snr, label_values, label_errors, label_flags, label_covariance) "
-                "SELECT spectrum_id + :shift, model_version_id, fit_run_id, flags, n_pixels, chi2, 0, label_values, label_errors, "
-                "label_flags, label_covariance FROM phdl.fit WHERE spectrum_id <= :count ORDER BY spectrum_id"
+                "SELECT spectrum_id + :shift, model_version_id, fit_run_id, flags, n_pixels, chi2, 0, "
+                "label_values, label_errors, label_flags, label_covariance FROM phdl.fit "
+                "WHERE spectrum_id <= :count ORDER BY spectrum_id"
             ),
             numbers,
         )

@@ -50,6 +50,7 @@ def test_without_references_a_zero_point_is_not_claimed() -> None:
     assert report["teff"].constraint is Constraint.NOTHING
     assert report["fe_h"].constraint is Constraint.PAIRS_ONLY
     assert any("no zero-point" in note for note in report["fe_h"].notes)
+    assert "no calibrator sees its zero-point" in str(report["fe_h"].blind_spots)
     assert any("no usable reference star" in note for note in report.notes)
     assert not solution.valid(TARGETS).any()
     # teff and logg differ between siblings: without references there is no correction at all.

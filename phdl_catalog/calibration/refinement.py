@@ -19,6 +19,10 @@ from phdl_catalog.calibration.surveys import survey_precision
 
 Floats = NDArray[np.float64]
 
+#: Variance of what is left of the blurring, over the square of what was taken out.  With some hundred
+#: calibrators it hardly counts; with thousands it is what limits a correction where it turns sharply.
+_LEFT = 2.0
+
 
 def refine(
     calibrators: Calibrators, state: JointSolution, scale_survey: str | None, generator: np.random.Generator
@@ -61,8 +65,8 @@ def _refine(
 ) -> None:
     """Uncertain coordinates flatten a curve, and shift it where stars crowd to one side.
 
-    Coordinates shaken by their errors once more do it once more: the difference is taken out, and added to
-    the covariance as if it were one sigma.  Calibrators that are drawn again, with all equations of a star
+    Coordinates shaken by their errors once more do it once more: the difference is taken out.  What that
+    leaves is of its own order, and is added to the covariance.  Calibrators that are drawn again, with all equations of a star
     together, say whether the covariance is wide enough; it is widened where it is not.
     """
     basis, equations, bad = state.basis, problem.equations, state.bad(problem)
@@ -75,7 +79,7 @@ def _refine(
     sampling = sampling @ equations.design @ posterior.covariance
     problem.bootstrap = bootstrap(basis, equations, scales, bad, precision, groups, sampling, generator)
     wider = marginalise(basis, equations, scales, bad, precision, posterior).covariance
-    wider = wider + max(problem.bootstrap**2 - 1, 0) * sampling + np.outer(shift, shift)
+    wider = wider + max(problem.bootstrap**2 - 1, 0) * sampling + _LEFT * np.outer(shift, shift)
     mean = posterior.mean - shift
     problem.posterior = replace(
         posterior, mean=mean, covariance=wider, residual=equations.y - equations.design @ mean

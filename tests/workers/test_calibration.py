@@ -82,7 +82,9 @@ def test_a_worker_with_the_workers_rights_computes_what_was_asked_for(survey: En
 @pytest.mark.usefixtures("worker")
 def test_a_finished_run_is_calibrated_though_the_broker_forgot_everything(survey: Engine) -> None:
     enqueued = CliRunner().invoke(
-        cli, ["fit", "enqueue", "dr10", "--model", "elsewhere", "--calibrate", "--json"], catch_exceptions=False
+        cli,
+        ["fit", "enqueue", "dr10", "--model", "elsewhere", "--calibrate", "--json"],
+        catch_exceptions=False,
     )
     number = json.loads(enqueued.stdout)["calibration_request"]
     with survey.begin() as connection:

@@ -66,8 +66,8 @@ def _refine(
     """Uncertain coordinates flatten a curve, and shift it where stars crowd to one side.
 
     Coordinates shaken by their errors once more do it once more: the difference is taken out.  What that
-    leaves is of its own order, and is added to the covariance.  Calibrators that are drawn again, with all equations of a star
-    together, say whether the covariance is wide enough; it is widened where it is not.
+    leaves is of its own order, and is added to the covariance.  Calibrators that are drawn again, with all
+    equations of a star together, say whether the covariance is wide enough; it is widened where it is not.
     """
     basis, equations, bad = state.basis, problem.equations, state.bad(problem)
     problem.strength, problem.scales = choose_strength(basis, equations, problem.scales, bad, precision)

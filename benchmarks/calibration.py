@@ -108,9 +108,12 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="five labels and one seed")
-    quick = parser.parse_args().quick
+    parser.add_argument("--seeds", type=int, default=3, help="number of simulations of each case")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
+    options = parser.parse_args()
+    quick = options.quick
     labels = LABELS[:4] + LABELS[8:9] if quick else LABELS
-    seeds = range(1) if quick else range(3)
+    seeds = range(options.first, options.first + (1 if quick else options.seeds))
     print(
         f"{len(labels)} labels, {len(seeds)} seeds; dex (teff: 1000 K); targets inside the validity range\n"
     )
@@ -119,7 +122,9 @@ def main() -> None:
     for name, options in CASES.items():
         runs = [astuple(measure(seed, labels, **options)[0]) for seed in seeds]
         left, error, *rest = np.mean(runs, axis=0)
-        print(f"{name:<45}{left:8.4f}{error:8.4f}" + "".join(f"{value:8.2f}" for value in rest))
+        pulls = [run[2] for run in runs]
+        spread = f"   pulls {min(pulls):.2f} to {max(pulls):.2f}" if len(runs) > 1 else ""
+        print(f"{name:<45}{left:8.4f}{error:8.4f}" + "".join(f"{value:8.2f}" for value in rest) + spread)
     print(_LEGEND)
     _other_shapes(labels, seeds)
     _, solution, simulated = measure(0, labels)

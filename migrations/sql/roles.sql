@@ -10,9 +10,9 @@ GRANT INSERT, UPDATE ON phdl.fit, phdl.fit_chunk TO phdl_worker;
 GRANT INSERT ON phdl.event TO phdl_worker;
 -- And calibrations: reads calibrators, stores drafts, and closes the requests for them.
 GRANT SELECT ON phdl.wide_binary, phdl.reference_label, phdl.calibration_set, phdl.calibration_offset,
-    phdl.calibration_member, phdl.calibration_cell, phdl.calibration_request TO phdl_worker;
-GRANT INSERT ON phdl.calibration_set, phdl.calibration_offset, phdl.calibration_member, phdl.calibration_cell
-    TO phdl_worker;
+    phdl.calibration_member, phdl.calibration_cell, phdl.calibration_polynomial, phdl.calibration_request TO phdl_worker;
+GRANT INSERT ON phdl.calibration_set, phdl.calibration_offset, phdl.calibration_member, phdl.calibration_cell,
+    phdl.calibration_polynomial TO phdl_worker;
 GRANT UPDATE ON phdl.calibration_request TO phdl_worker;
 REVOKE ALL ON SCHEMA catalog FROM phdl_worker;
 

@@ -2,8 +2,9 @@
 
 A correction b(teff, logg, fe_h) is a Gaussian process written in a finite basis: products of sines on a box
 around the calibrators, which are the eigenfunctions of the Laplacian there, with prior variances given by the
-spectral density of a squared-exponential kernel (Solin & Sarkka 2020, Statistics and Computing 30, 419).  The
-functions do not depend on amplitude or length scale; only their prior variances do.  Four groups:
+spectral density of a kernel (Solin & Sarkka 2020, Statistics and Computing 30, 419): Matern's for the
+surface, the squared exponential for the rest, which is slower.  The functions do not depend on amplitude or
+length scale; only their prior variances do.  Four groups:
 
 ``constant``     1
 ``linear``       teff, logg, fe_h, each from -1 to 1 across the box
@@ -38,11 +39,18 @@ SHORTEST_SCALE = np.array([0.7, 0.5, 0.8])
 #: The sines vanish on the walls, so the walls stand this factor outside the calibrators.
 _WALL = 1.35
 
-#: A function is left out when its frequency times the shortest scale exceeds this: exp(-2.5**2 / 2) = 0.04.
-_CUT = 2.5
+#: A function is left out when its frequency times the shortest scale exceeds this.
+_CUT = 3.0
+
+#: The same of bases that were stored before it was stored with them.
+_FORMER_CUT = 2.5
 
 #: Most frequencies of each coordinate.
 _MOST = (12, 12, 8)
+
+#: Of the surface's Matern kernel, 5/2: a correction that is smooth but turns sharply somewhere, as between
+#: dwarfs and subgiants, has more of the high frequencies than a squared-exponential kernel allows.
+_ROUGHNESS = 2.5
 
 #: Length scale of f(fe_h) [units], and of the interactions in (teff, logg): slow on purpose.
 _METALLICITY_SCALE = 1.2
@@ -87,10 +95,13 @@ class SmoothBasis:
         Centre of the box [K, dex, dex].
     half_width : tuple of float
         Half its size [K, dex, dex]; coordinates outside are moved to its wall, where nothing is valid.
+    cut : float
+        Highest frequency times the shortest scale.
     """
 
     center: tuple[float, float, float]
     half_width: tuple[float, float, float]
+    cut: float = _CUT
 
     @classmethod
     def around(cls, points: Floats) -> SmoothBasis:
@@ -121,7 +132,7 @@ class SmoothBasis:
 
     def _frequencies(self, axis: int, most: int) -> Floats:
         step = np.pi / (2 * self._wall[axis])
-        count = int(np.clip(np.ceil(_CUT / SHORTEST_SCALE[axis] / step), 3, most))
+        count = int(np.clip(np.ceil(self.cut / SHORTEST_SCALE[axis] / step), 3, most))
         return np.asarray(step * np.arange(1, count + 1))
 
     @cached_property
@@ -130,7 +141,7 @@ class SmoothBasis:
         teff, logg = self._frequencies(0, _MOST[0]), self._frequencies(1, _MOST[1])
         i, j = (a.ravel() for a in np.meshgrid(np.arange(teff.size), np.arange(logg.size), indexing="ij"))
         radius = (teff[i] * SHORTEST_SCALE[0]) ** 2 + (logg[j] * SHORTEST_SCALE[1]) ** 2
-        inside = (radius <= _CUT**2) | ((i < _INTERACTION_FUNCTIONS) & (j < _INTERACTION_FUNCTIONS))
+        inside = (radius <= self.cut**2) | ((i < _INTERACTION_FUNCTIONS) & (j < _INTERACTION_FUNCTIONS))
         i, j = i[inside], j[inside]
         return np.stack([i, j], axis=1), np.stack([teff[i], logg[j]], axis=1)
 
@@ -157,13 +168,16 @@ class SmoothBasis:
         """Number of functions, K."""
         return self.slices["interaction"].stop
 
-    def functions(self, points: Floats) -> Floats:
+    def functions(self, points: Floats, *, beyond_walls: bool = False) -> Floats:
         """Evaluate the functions.
 
         Parameters
         ----------
         points : (N, 3) array
             teff [K], logg, fe_h [dex].
+        beyond_walls : bool
+            Go on smoothly outside the box instead of keeping the value at its wall: for cells that the wall
+            cuts in two.
 
         Returns
         -------
@@ -171,7 +185,9 @@ class SmoothBasis:
             NaN in the rows of stars with a missing coordinate.
         """
         half = np.asarray(self.half_width)
-        offset = np.clip(points - np.asarray(self.center), -half, half)
+        offset = points - np.asarray(self.center)
+        if not beyond_walls:
+            offset = np.clip(offset, -half, half)
         relative, scaled = offset / half, offset / COORDINATE_UNIT
         sines = []
         for axis, most in enumerate(_MOST):
@@ -214,14 +230,15 @@ class SmoothBasis:
         gradient[where["linear"], 0] = 2.0
         scale = np.array([smoothness.scale_teff, smoothness.scale_logg])
         damping = (frequency * scale) ** 2
+        beyond = 1 + damping.sum(axis=1) / (2 * _ROUGHNESS)
         log_variance[where["surface"]] = (
             2 * np.log(smoothness.surface)
             + np.log(2 * np.pi)
             + np.log(scale).sum()
-            - 0.5 * damping.sum(axis=1)
+            - (_ROUGHNESS + 1) * np.log(beyond)
         )
         gradient[where["surface"], 1] = 2.0
-        gradient[where["surface"], 2:4] = 1.0 - damping
+        gradient[where["surface"], 2:4] = 1 - (_ROUGHNESS + 1) / _ROUGHNESS * damping / beyond[:, None]
         metallicity = (self._frequencies(2, _MOST[2]) * _METALLICITY_SCALE) ** 2
         log_variance[where["metallicity"]] = (
             2 * np.log(smoothness.metallicity)
@@ -259,6 +276,7 @@ class SmoothBasis:
             "coordinates": list(COORDINATES),
             "center": list(self.center),
             "half_width": list(self.half_width),
+            "cut": self.cut,
             "unit": COORDINATE_UNIT.tolist(),
             "wall": self._wall.tolist(),
             "frequencies": [self._frequencies(axis, most).tolist() for axis, most in enumerate(_MOST)],
@@ -281,7 +299,9 @@ class SmoothBasis:
                 f"unknown calibration basis '{document.get('kind')}': it was made by another version of "
                 "phdl-catalog; solve again with `phdl calibrate`"
             )
-        basis = cls(tuple(document["center"]), tuple(document["half_width"]))
+        basis = cls(
+            tuple(document["center"]), tuple(document["half_width"]), document.get("cut", _FORMER_CUT)
+        )
         if basis.size != document["size"]:
             raise InputError(f"the stored basis has {document['size']} functions, this version {basis.size}")
         return basis

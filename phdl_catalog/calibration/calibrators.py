@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 #: same survey and label has an error.
 _DEFAULT_REFERENCE_ERROR = 0.05
 
+#: Larger values of a label but teff are codes for a missing value: -9999, 99.99, ...
+_MOST_DEX = 50.0
+
 #: A correction of 0.1 dex of an abundance is as much as 100 K of a temperature: the unit of each label.
 _UNITS = {"teff": 1000.0}
 
@@ -36,10 +39,21 @@ class Use(StrEnum):
 
 
 def to_array(values: Any, dtype: type = np.float64) -> NDArray[Any]:
-    """Numpy array of anything array-like; torch tensors leave their device and their graph."""
+    """Numpy array of anything array-like; torch tensors leave their device and their graph.
+
+    Raises
+    ------
+    InputError
+        If there is something in it that is no number.
+    """
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=dtype)
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"an array of numbers is needed, NaN where there is none: {error}") from error
 
 
 def is_shared_by_siblings(name: str) -> bool:
@@ -142,11 +156,7 @@ def check_calibrators(
         )
     raw_errors = to_array(errors)
     _same_shape("errors", raw_errors, "labels", raw)
-    usable = np.isfinite(raw) & np.isfinite(raw_errors) & (raw_errors > 0)
-    for name in COORDINATES:
-        # One fit gone astray must not stretch the box of all.
-        column, bounds = names.index(name), LABELS[name]
-        usable[:, column] &= (raw[:, column] >= bounds.lower) & (raw[:, column] <= bounds.upper)
+    usable = _possible(names, raw) & np.isfinite(raw_errors) & (raw_errors > 0)
     raw, raw_errors = np.where(usable, raw, np.nan), np.where(usable, raw_errors, np.nan)
 
     coupling = _coupling(coordinate_covariance, raw)
@@ -159,6 +169,8 @@ def check_calibrators(
     if len(rows) and reference_labels is None:
         raise InputError(f"reference_rows has shape {rows.shape} but reference_labels is missing")
     values = np.empty((0, len(names))) if reference_labels is None else to_array(reference_labels)
+    if not len(rows) and not values.size:
+        values, reference_errors = np.empty((0, len(names))), None
     if values.shape != (len(rows), len(names)):
         raise InputError(
             f"reference_labels must have shape ({len(rows)}, {len(names)}), one row for each of "
@@ -166,7 +178,7 @@ def check_calibrators(
         )
     value_errors = np.full_like(values, np.nan) if reference_errors is None else to_array(reference_errors)
     _same_shape("reference_errors", value_errors, "reference_labels", values)
-    survey_list = ["reference"] * len(rows) if surveys is None else [str(name) for name in surveys]
+    survey_list = ["reference"] * len(rows) if surveys is None else [_text(name) for name in surveys]
     if len(survey_list) != len(rows):
         raise InputError(
             f"surveys must have shape ({len(rows)},) like reference_rows, not ({len(survey_list)},)"
@@ -178,7 +190,7 @@ def check_calibrators(
             "there is no wide binary and no reference star: nothing constrains a correction; "
             "import some with `phdl pairs import` or `phdl references import`"
         )
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = np.where(_possible(names, values), values, np.nan)
     value_errors = _fill_reference_errors(names, values, value_errors, survey)
     draft = Calibrators(
         names, raw, raw_errors, coupling, pair_rows, chance, rows, values, value_errors, survey_names, survey,
@@ -187,6 +199,25 @@ def check_calibrators(
     _mark_pairs(draft)
     _mark_references(draft)
     return draft
+
+
+def _possible(names: tuple[str, ...], values: Floats) -> NDArray[np.bool_]:
+    """(n, L) values that are numbers and no codes for missing ones; coordinates inside physical bounds."""
+    possible = np.isfinite(values)
+    for column, name in enumerate(names):
+        known = values[:, column]
+        with np.errstate(invalid="ignore"):
+            if name in COORDINATES:
+                # One fit gone astray must not stretch the box of all.
+                possible[:, column] &= (known >= LABELS[name].lower) & (known <= LABELS[name].upper)
+            else:
+                possible[:, column] &= np.abs(known) < _MOST_DEX
+    return possible
+
+
+def _text(name: Any) -> str:
+    """A survey's name; FITS gives bytes."""
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _same_shape(name: str, array: Floats, other_name: str, other: Floats) -> None:
@@ -222,6 +253,9 @@ def row_numbers(name: str, rows: Any, width: int, count: int) -> NDArray[np.int6
         return np.empty((0, 2) if width == 2 else 0, dtype=np.int64)
     if given.ndim != width or (width == 2 and given.shape[1] != 2):
         raise InputError(f"{name} must have shape {shape}, not {given.shape}")
+    if given.dtype == object and all(isinstance(row, (int, np.integer)) for row in given.ravel().tolist()):
+        # A column of a table with missing values elsewhere: integers all the same.
+        given = given.astype(np.int64)
     if not np.issubdtype(given.dtype, np.integer):
         raise InputError(f"{name} must be row numbers (integers), not {given.dtype}")
     if given.min() < 0 or given.max() >= count:

@@ -166,15 +166,7 @@ def _draw_pairs(above: Axes, below: Axes, pairs: Equations, unit: str) -> None:
             ylim=(-most, most), xlim=(0, None), xlabel="temperature difference of the pair [K]",
             ylabel=f"hot minus cool, {word} [{unit}]",
         )  # fmt: skip
-    above.legend(
-        framealpha=0.8,
-        edgecolor="none",
-        fontsize=8,
-        loc="upper left",
-        ncols=3,
-        columnspacing=0.8,
-        handletextpad=0.1,
-    )
+    above.legend(**_LEGEND_ABOVE)
 
 
 def _draw_references(above: Axes, below: Axes, references: Equations, label: str, unit: str) -> None:
@@ -202,15 +194,7 @@ def _draw_references(above: Axes, below: Axes, references: Equations, label: str
                label="corrected, held out")  # fmt: skip
     _running_median(below, references.at, references.after)
     below.set(ylim=(-spread, spread), xlabel="teff [K]", ylabel=f"{label} minus reference [{unit}]")
-    below.legend(
-        framealpha=0.8,
-        edgecolor="none",
-        fontsize=8,
-        loc="upper left",
-        ncols=3,
-        columnspacing=0.8,
-        handletextpad=0.1,
-    )
+    below.legend(**_LEGEND_ABOVE)
 
 
 def _draw_correction(
@@ -271,13 +255,7 @@ def _draw_pulls(axes: Axes, pairs: Equations, references: Equations, entry: Labe
         return
     axes.plot(middle, np.exp(-0.5 * middle**2) / np.sqrt(2 * np.pi), color="black", lw=0.9)
     axes.set(xlabel="corrected difference over its error", ylabel="density", ylim=(0, 1.55 * highest))
-    axes.legend(
-        framealpha=0.8,
-        edgecolor="none",
-        fontsize=8,
-        title="robust width; line: unit Gaussian",
-        title_fontsize=8,
-    )
+    axes.legend(title="robust width; line: unit Gaussian", title_fontsize=8, **_LEGEND)
 
 
 def _points(axes: Axes, x: Floats, y: Floats, equations: Equations) -> None:

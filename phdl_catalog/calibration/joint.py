@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from phdl_catalog.calibration.basis import COORDINATES, SmoothBasis
 from phdl_catalog.calibration.calibrators import Calibrators
 from phdl_catalog.calibration.coordinates import combined, pair_coordinates, shaken
-from phdl_catalog.calibration.inference import REFERENCE, Equations, Scales, learn, solve
+from phdl_catalog.calibration.evidence import learn
+from phdl_catalog.calibration.inference import REFERENCE, Equations, Scales, solve
 from phdl_catalog.calibration.problem import LabelProblem
 from phdl_catalog.calibration.recognition import recognise_bad
 from phdl_catalog.calibration.surveys import survey_columns, survey_precision

@@ -10,13 +10,18 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from phdl_catalog.calibration.calibrators import Calibrators
-from phdl_catalog.calibration.inference import marginalise, solve
+from phdl_catalog.calibration.evidence import marginalise
+from phdl_catalog.calibration.inference import solve, solve_mean
 from phdl_catalog.calibration.joint import JointSolution
 from phdl_catalog.calibration.problem import LabelProblem
 from phdl_catalog.calibration.resampling import bootstrap, choose_strength
 from phdl_catalog.calibration.surveys import survey_precision
 
 Floats = NDArray[np.float64]
+
+#: Variance of what is left of the blurring, over the square of what was taken out.  With some hundred
+#: calibrators it hardly counts; with thousands it is what limits a correction where it turns sharply.
+_LEFT = 2.0
 
 
 def refine(
@@ -60,21 +65,21 @@ def _refine(
 ) -> None:
     """Uncertain coordinates flatten a curve, and shift it where stars crowd to one side.
 
-    Coordinates shaken by their errors once more do it once more: the difference is taken out, and added to
-    the covariance as if it were one sigma.  Calibrators that are drawn again, with all equations of a star
-    together, say whether the covariance is wide enough; it is widened where it is not.
+    Coordinates shaken by their errors once more do it once more: the difference is taken out.  What that
+    leaves is of its own order, and is added to the covariance.  Calibrators that are drawn again, with all
+    equations of a star together, say whether the covariance is wide enough; it is widened where it is not.
     """
     basis, equations, bad = state.basis, problem.equations, state.bad(problem)
     problem.strength, problem.scales = choose_strength(basis, equations, problem.scales, bad, precision)
     scales = problem.scales
     posterior = solve(basis, equations, scales, bad, precision)
-    moved = [solve(basis, again, scales, bad, precision).mean for again in state.shaken_equations(problem)]
+    moved = [solve_mean(basis, again, scales, bad, precision) for again in state.shaken_equations(problem)]
     shift = np.mean(moved, axis=0) - posterior.mean
     sampling = posterior.covariance @ equations.design.T * posterior.precision
     sampling = sampling @ equations.design @ posterior.covariance
     problem.bootstrap = bootstrap(basis, equations, scales, bad, precision, groups, sampling, generator)
     wider = marginalise(basis, equations, scales, bad, precision, posterior).covariance
-    wider = wider + max(problem.bootstrap**2 - 1, 0) * sampling + np.outer(shift, shift)
+    wider = wider + max(problem.bootstrap**2 - 1, 0) * sampling + _LEFT * np.outer(shift, shift)
     mean = posterior.mean - shift
     problem.posterior = replace(
         posterior, mean=mean, covariance=wider, residual=equations.y - equations.design @ mean

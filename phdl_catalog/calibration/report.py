@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -108,6 +108,25 @@ class LabelReport:
     form: str = "none"
     notes: tuple[str, ...] = ()
 
+    @property
+    def blind_spots(self) -> str | None:
+        """What its calibrators do not tell of the correction, as a sentence; None if they tell all."""
+        if self.constraint is Constraint.NOTHING:
+            return None
+        parts = []
+        if not self.pairs.count:
+            parts.append("no pair tells anything of it: reference stars alone fix the correction")
+        elif self.unseen_by_pairs:
+            fixed = [name for name in self.unseen_by_pairs if name not in self.unseen]
+            if fixed:
+                parts.append(f"pairs do not see {_listed(fixed)}: there it rests on the reference stars")
+        if self.unseen:
+            parts.append(
+                f"no calibrator sees {_listed(self.unseen)}: there it is a guess, small and smooth, and its "
+                "error says so"
+            )
+        return "; ".join(parts) or None
+
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> LabelReport:
         """Inverse of ``asdict``."""
@@ -189,10 +208,27 @@ class CalibrationReport:
                 f"{references.count:>6} {_number(references.before)} {_number(references.after)} "
                 f"{_number(references.expected)}"
             )
-            if entry.unseen:
-                lines.append(f"         not seen by any calibrator: {', '.join(entry.unseen)}")
+            if entry.blind_spots:
+                lines.append(f"         {entry.blind_spots}")
             lines += [f"         {note}" for note in entry.notes]
         return "\n".join(lines)
+
+
+def _listed(directions: Sequence[str]) -> str:
+    """Directions in words: its zero-point, how it changes with teff among dwarfs, ... and ..."""
+    words = []
+    for name in directions:
+        if name == "constant":
+            words.append("its zero-point")
+        elif name == "fe_h":
+            words.append("how it changes with fe_h")
+        elif " of " in name:
+            coordinate, population = name.split(" of ")
+            words.append(f"how it changes with {coordinate} among {population}")
+        else:
+            one, other = name.split(" against ")
+            words.append(f"how {one} differ from {other}")
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from phdl_catalog.calibration.basis import SmoothBasis
-from phdl_catalog.calibration.inference import Equations, Posterior, Scales, solve
+from phdl_catalog.calibration.inference import Equations, Posterior, Scales, solve, solve_mean
 
 Floats = NDArray[np.float64]
 
@@ -136,8 +136,7 @@ def bootstrap(
     means = []
     for _ in range(_DRAWS):
         weight = generator.exponential(size=int(number.max()) + 1)[number]
-        again = solve(basis, equations, scales, bad, survey_precision, weight)
-        means.append(again.mean)
+        means.append(solve_mean(basis, equations, scales, bad, survey_precision, weight))
     found = np.cov(np.stack(means, axis=1))
     # The equations themselves are the directions that matter: those of no calibrator would be noise.
     at = equations.design[bad < 0.5]

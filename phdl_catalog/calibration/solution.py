@@ -15,6 +15,7 @@ from phdl_catalog.calibration.calibrators import to_array
 from phdl_catalog.calibration.members import Members
 from phdl_catalog.calibration.repeats import ErrorScale, scaled_errors
 from phdl_catalog.calibration.report import CalibrationReport
+from phdl_catalog.calibration.tabulated import TabulatedCorrections
 from phdl_catalog.calibration.validity import CellGrid, CellTables, pack_cells, unpack_cells
 from phdl_catalog.errors import InputError
 
@@ -147,8 +148,17 @@ class CalibrationSolution:
         InputError
             If `labels` has the wrong shape.
         """
-        coefficients = np.stack([entry.coefficients for entry in self.corrections], axis=1)
+        coefficients = self.coefficients
         return self._evaluate(self._points(labels), lambda functions: functions @ coefficients)
+
+    @property
+    def coefficients(self) -> Floats:
+        """(K, L) coefficients of all labels [label units]."""
+        return np.stack([entry.coefficients for entry in self.corrections], axis=1)
+
+    def tabulated(self) -> TabulatedCorrections:
+        """The corrections as polynomials in small cells, within 1e-6 dex: what a query evaluates."""
+        return TabulatedCorrections.of(self.basis, self.coefficients)
 
     def error(self, labels: Any, errors: Any = None) -> Floats:
         """One sigma of the correction: that in the middle of the star's cell.
@@ -305,7 +315,7 @@ class CalibrationSolution:
     def cell_tables(self) -> CellTables:
         """Errors, slopes and validity of every cell: what is looked up for a star, here and in SQL."""
         centers, count = self.grid.centers, len(self.label_names)
-        coefficients = np.stack([entry.coefficients for entry in self.corrections], axis=1)
+        coefficients = self.coefficients
         roots = [entry.root for entry in self.corrections]
         error = np.empty((self.grid.size, count), dtype=np.float32)
         slopes = np.empty((len(COORDINATES), self.grid.size, count), dtype=np.float32)

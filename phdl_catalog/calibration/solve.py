@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from phdl_catalog.calibration.problem import LabelProblem, label_problem
 from phdl_catalog.calibration.refinement import refine
 from phdl_catalog.calibration.repeats import ErrorScale, learn_error_scale, scaled_errors
 from phdl_catalog.calibration.solution import CalibrationSolution
-from phdl_catalog.errors import InputError
+from phdl_catalog.errors import CalibrationError, InputError
 
 #: Fewer calibrators than this and none is held out: all are needed.
 _LEAST_FOR_HOLDING_OUT = 20
@@ -115,6 +116,7 @@ def calibrate(
         known = ", ".join(calibrators.survey_names) or "none"
         raise InputError(f"scale_survey '{scale_survey}' is not among the surveys: {known}")
     calibrators, scales = _with_scaled_errors(calibrators, repeats, snr)
+    _require_usable(calibrators)
     generator = np.random.default_rng(seed)
     _hold_out(calibrators, held_out_fraction, generator)
     basis = SmoothBasis.around(_support(calibrators))
@@ -155,6 +157,23 @@ def _with_scaled_errors(
     axes = [calibrators.label_names.index(name) for name in COORDINATES]
     coupling = np.nan_to_num(calibrators.coupling * factor[:, :, None] * factor[:, None, axes])
     return replace(calibrators, errors=errors, coupling=coupling), scales
+
+
+def _require_usable(calibrators: Calibrators) -> None:
+    uses = {"pairs": calibrators.pair_use, "references": calibrators.reference_use}
+    if any(np.any(use == Use.USED) for use in uses.values()):
+        return
+    counts = "; ".join(
+        f"{len(use)} {kind}: "
+        + ", ".join(f"{number} {name}" for name, number in Counter(map(str, use)).items())
+        for kind, use in uses.items()
+        if len(use)
+    )
+    raise CalibrationError(
+        f"no calibrator can be used ({counts.replace('_', ' ')}): both stars of a pair and each reference "
+        "star need a fit with teff, logg and fe_h inside their physical bounds, errors above zero, and a "
+        "label in common"
+    )
 
 
 def _hold_out(calibrators: Calibrators, fraction: float, generator: np.random.Generator) -> None:

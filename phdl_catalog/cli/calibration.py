@@ -291,8 +291,8 @@ def _show(engine: Engine, name: str, as_json: bool, **more: Any) -> None:
     else:
         stdout.print("too few repeated observations: the quoted errors of the fits stand")
     for entry in report.labels:
-        if entry.unseen and entry.form != "none":
-            stdout.print(f"{entry.label}: no calibrator sees {', '.join(entry.unseen)}", highlight=False)
+        if entry.blind_spots and entry.form != "none":
+            stdout.print(f"{entry.label}: {entry.blind_spots}", highlight=False)
         for note in entry.notes:
             stdout.print(f"{entry.label}: {note}", highlight=False)
 

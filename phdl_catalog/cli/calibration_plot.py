@@ -22,10 +22,11 @@ def plot(
     file_format: Annotated[str, typer.Option("--format", help="png, pdf or svg.")] = "png",
     json: JsonOption = False,
 ) -> None:
-    """Draw a set: pairs before and after, references, corrections with error bands, pulls; and an overview.
+    """Draw a set: pairs before and after, references, corrections with error bands, pulls, and errors.
 
-    One file a label, and one with the scatter of all labels.
+    One file a label; one with the scatter of all labels, one with their errors from repeats against S/N.
     """
+    from phdl_catalog.calibration.error_figure import draw_errors
     from phdl_catalog.calibration.figures import draw_label, draw_overview, labels_to_draw
     from phdl_catalog.database.calibration_members import calibrator_stars, read_equations
     from phdl_catalog.database.calibration_sets import find_set, load_solution
@@ -47,7 +48,9 @@ def plot(
         title = f"calibration set {row.name} of model {row.model} ({row.state})"
         overview = folder / f"overview.{file_format}"
         draw_overview(solution.report(), overview, title)
-        files = [overview]
+        errors = folder / f"errors.{file_format}"
+        draw_errors([entry.error_scale for entry in solution.corrections], errors, title)
+        files = [overview, errors]
         stars = calibrator_stars(connection, row)
         with progress_bar() as bar:
             task = bar.add_task("figures", total=len(wanted))

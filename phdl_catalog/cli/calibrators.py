@@ -42,6 +42,10 @@ def import_pairs(
     catalogue: Annotated[
         str | None, typer.Option(help="Name of the catalogue; by default that of the file.")
     ] = None,
+    stars: Annotated[
+        Path | None,
+        typer.Option(help="Table of the stars, if FILE only has their numbers in it, as Oh et al. (2017)."),
+    ] = None,
     map_: MapOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -49,7 +53,7 @@ def import_pairs(
     from phdl_catalog.database import calibrators
     from phdl_catalog.database.session import connect
 
-    report = calibrators.import_pairs(connect(pooled=False), file, catalogue, mapping_of(map_))
+    report = calibrators.import_pairs(connect(pooled=False), file, catalogue, mapping_of(map_), stars=stars)
     _show(report, "pairs", json)
 
 

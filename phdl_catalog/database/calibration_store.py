@@ -16,12 +16,14 @@ from phdl_catalog.calibration.calibrators import Use
 from phdl_catalog.calibration.members import Members
 from phdl_catalog.calibration.repeats import ErrorScale
 from phdl_catalog.calibration.report import LabelReport
+from phdl_catalog.calibration.tabulated import tabulation
 from phdl_catalog.calibration.validity import pack_cells
 from phdl_catalog.database.calibration_inputs import CalibrationInputs
 from phdl_catalog.database.calibration_sets import configuration_digest
 from phdl_catalog.database.copy import copy_rows
 from phdl_catalog.database.events import record_event
 from phdl_catalog.database.model_versions import ModelVersionRow
+from phdl_catalog.database.models.states import PolynomialPart
 from phdl_catalog.database.queries import statement
 from phdl_catalog.errors import InputError
 
@@ -46,6 +48,10 @@ _MEMBER_TYPES = {
 _CELL_TYPES = {
     "calibration_set_id": "int4", "cell": "int4", "error": "float4[]", "slope_teff": "float4[]",
     "slope_logg": "float4[]", "slope_fe_h": "float4[]", "valid": "bool[]",
+}  # fmt: skip
+
+_POLYNOMIAL_TYPES = {
+    "calibration_set_id": "int4", "part": "text", "cell": "int4", "coefficients": "float4[]",
 }  # fmt: skip
 
 #: What the name of a set may be: it becomes the name of a view.
@@ -104,6 +110,7 @@ def store_solution(
         **solution.configuration,
         "label_names": list(solution.label_names),
         "grid": solution.grid.to_dict(),
+        "tabulation": tabulation(solution.basis),
     }
     key = connection.execute(
         statement("calibration", "insert_set"),
@@ -127,6 +134,10 @@ def store_solution(
     )
     cells = _cell_rows(key, solution)
     copy_rows(connection, "phdl.calibration_cell", list(_CELL_TYPES), list(_CELL_TYPES.values()), cells)
+    copy_rows(
+        connection, "phdl.calibration_polynomial", list(_POLYNOMIAL_TYPES), list(_POLYNOMIAL_TYPES.values()),
+        _polynomial_rows(key, solution),
+    )  # fmt: skip
     connection.execute(statement("calibration", "create_view"), {"calibration_set_id": key})
     record_event(connection, f"calibration_set:{name}", "computed", {"model": model.name})
     return name
@@ -215,6 +226,13 @@ def _cell_rows(key: int, solution: CalibrationSolution) -> Iterator[tuple[Any, .
     for cell in range(solution.grid.size):
         known = [value if known else None for value, known in zip(error[cell], calibrated, strict=True)]
         yield (key, cell, known, *(axis[cell] for axis in slopes), valid[cell])
+
+
+def _polynomial_rows(key: int, solution: CalibrationSolution) -> Iterator[tuple[Any, ...]]:
+    tables = solution.tabulated()
+    for part, cells in ((PolynomialPart.SURFACE, tables.surface), (PolynomialPart.CURVE, tables.curve)):
+        for cell, values in enumerate(cells.reshape(len(cells), -1).tolist()):
+            yield (key, part.value, cell, values)
 
 
 def _with_equation(members: Members, column: int) -> list[int]:

@@ -26,6 +26,7 @@ from phdl_catalog.database.calibrator_columns import (
     reference_columns,
 )
 from phdl_catalog.database.calibrator_files import PublishedTable, read_published
+from phdl_catalog.database.calibrator_stars import with_stars
 from phdl_catalog.database.copy import merge_rows
 from phdl_catalog.database.events import record_event
 from phdl_catalog.errors import InputError
@@ -72,7 +73,12 @@ class ImportReport:
 
 
 def import_pairs(
-    engine: Engine, path: Path, catalogue: str | None = None, given: Mapping[str, str] | None = None
+    engine: Engine,
+    path: Path,
+    catalogue: str | None = None,
+    given: Mapping[str, str] | None = None,
+    *,
+    stars: Path | None = None,
 ) -> ImportReport:
     """Import a table of wide binaries.
 
@@ -88,6 +94,8 @@ def import_pairs(
         Our column names to the file's, where they are not recognised: ``gaia_source_id_a``, ``obsid_a``,
         ``ra_a``, ``dec_a``, ``pmra_a``, ``pmdec_a``, ``parallax_a``, the same with ``b``, ``separation_au``,
         ``chance_probability``.
+    stars : Path, optional
+        Table of the stars, where that of the pairs only has their numbers in it (Oh et al. 2017).
 
     Raises
     ------
@@ -95,6 +103,8 @@ def import_pairs(
         If the file cannot be read or has nothing that identifies the stars.
     """
     table = read_published(path, given)
+    if stars is not None:
+        table = with_stars(table, read_published(stars, {}))
     name = catalogue or _stem(path)
     columns = {
         f"{field}_{star}": pair_column(table, field, star)

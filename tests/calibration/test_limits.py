@@ -50,6 +50,7 @@ def test_without_references_a_zero_point_is_not_claimed() -> None:
     assert report["teff"].constraint is Constraint.NOTHING
     assert report["fe_h"].constraint is Constraint.PAIRS_ONLY
     assert any("no zero-point" in note for note in report["fe_h"].notes)
+    assert "no calibrator sees its zero-point" in str(report["fe_h"].blind_spots)
     assert any("no usable reference star" in note for note in report.notes)
     assert not solution.valid(TARGETS).any()
     # teff and logg differ between siblings: without references there is no correction at all.
@@ -166,3 +167,39 @@ def test_labels_without_coordinates_are_refused() -> None:
 def test_applying_to_the_wrong_number_of_labels_is_refused() -> None:
     with pytest.raises(InputError, match=r"\(N, 4\).*\(3, 5\)"):
         solve().correction(np.zeros((3, 5)))
+
+
+def test_calibrators_without_a_usable_fit_are_counted_in_the_error() -> None:
+    with pytest.raises(CalibrationError, match="120 pairs: 120 no usable fit; 150 references: 150 no usable"):
+        calibrate(NAMES, SIMULATED.labels[STARS], np.zeros((390, 4)), **SIMULATED.inputs)
+
+
+def test_codes_for_missing_values_are_missing_values() -> None:
+    rows = np.arange(0, 150, 5)
+    coded, missing = SIMULATED.inputs["reference_labels"].copy(), SIMULATED.inputs["reference_labels"].copy()
+    coded[rows], missing[rows] = -9999.0, np.nan
+    raw = SIMULATED.labels[STARS].copy()
+    raw[3, 3] = 99.99
+    blank = raw.copy()
+    blank[3, 3] = np.nan
+    one, other = solve(raw, reference_labels=coded), solve(blank, reference_labels=missing)
+    assert one.to_dict() == other.to_dict()
+    assert one.report().reference_use["no_common_label"] >= 25
+
+
+def test_tables_come_in_many_types() -> None:
+    inputs = SIMULATED.inputs
+    plain = solve(pairs=inputs["pairs"][:0])
+    strange = calibrate(
+        NAMES,
+        np.ma.masked_invalid(SIMULATED.labels[STARS]),
+        SIMULATED.errors[STARS].tolist(),
+        pairs=[],
+        reference_rows=inputs["reference_rows"].astype(object),
+        reference_labels=inputs["reference_labels"].tolist(),
+        reference_errors=inputs["reference_errors"].astype(object),
+        surveys=np.array(inputs["surveys"], dtype=bytes),
+    )
+    assert strange.to_dict() == plain.to_dict()
+    with pytest.raises(InputError, match="array of numbers"):
+        solve(np.full((390, 4), "x"))

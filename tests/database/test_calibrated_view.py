@@ -112,15 +112,39 @@ def test_the_corrections_agree_to_the_last_digits(survey: Engine) -> None:
     with survey.connect() as connection:
         solution = load_solution(connection, "default-cal1")
         values = fits(connection)[0]
+        columns = ", ".join(f"raw_{name}::float8 - {name}" for name in NAMES)
         rows = connection.execute(
-            text("SELECT raw_mg_fe::float8 - mg_fe FROM phdl.calibrated_default_cal1 ORDER BY spectrum_id")
-        ).scalars()
-        found = np.array(list(rows), dtype=np.float64)
-    expected = solution.correction(values)[:, NAMES.index("mg_fe")]
-    shown = np.isfinite(found)
+            text(f"SELECT {columns} FROM phdl.calibrated_default_cal1 ORDER BY spectrum_id")  # noqa: S608
+        )
+        found = np.array([tuple(row) for row in rows], dtype=np.float64)
+    unit = np.where(np.array(NAMES) == "teff", 1000.0, 1.0)
+    shown = np.isfinite(found).all(axis=1)
     assert shown.sum() > 300
-    assert np.allclose(found[shown], expected[shown], rtol=0, atol=1e-12)
-    assert np.std(expected[shown]) > 0.02
+    expected = solution.correction(values[shown])
+    # A query evaluates polynomials, which are the smooth functions to a millionth of a dex.
+    assert np.max(np.abs(found[shown] - expected) / unit) < 1e-6
+    places = [NAMES.index(name) for name in ("teff", "logg", "fe_h")]
+    tabulated = solution.tabulated().correction(values[np.ix_(shown, places)])
+    assert np.max(np.abs(found[shown] - tabulated) / unit) < 1e-12
+    assert np.all(np.std(expected / unit, axis=0)[[4, 5]] > 0.02)
+
+
+def test_one_star_costs_one_star(survey: Engine) -> None:
+    query = "EXPLAIN (VERBOSE) SELECT mg_fe, flag_ca_fe FROM phdl.calibrated_default_cal1 WHERE obsid = 7"
+    with survey.connect() as connection:
+        plan = list(connection.scalars(text(query)))
+    # The condition is on the table itself; arrays of a cell are taken apart where they are read, not a star.
+    place = next(number for number, line in enumerate(plan) if "on phdl.spectrum" in line)
+    assert any("obsid = 7)" in line for line in plan[place : place + 3])
+    cells = [number for number, line in enumerate(plan) if "on phdl.calibration_" in line]
+    assert len(cells) == 3
+    assert all(
+        "[5]" in plan[number + 1]
+        or "[6]" in plan[number + 1]
+        or "[13]" in plan[number + 1]
+        or "[65]" in plan[number + 1]
+        for number in cells
+    )
 
 
 def test_some_stars_are_outside_and_some_inside(survey: Engine) -> None:

@@ -51,7 +51,9 @@ def phdl(*words: str) -> dict:
 @pytest.mark.usefixtures("survey")
 def test_a_set_is_drawn(tmp_path: Path) -> None:
     made = phdl("calibration", "plot", "default-cal1", "-l", "mg_fe", "-l", "teff", "-o", str(tmp_path / "f"))
-    assert [Path(name).name for name in made["files"]] == ["overview.png", "mg_fe.png", "teff.png"]
+    assert [Path(name).name for name in made["files"]] == [
+        "overview.png", "errors.png", "mg_fe.png", "teff.png",
+    ]  # fmt: skip
     assert all(Path(name).read_bytes().startswith(b"\x89PNG") for name in made["files"])
     with pytest.raises(InputError, match="no label 'xx_fe'"):
         phdl("calibration", "plot", "default-cal1", "--label", "xx_fe", "-o", str(tmp_path))

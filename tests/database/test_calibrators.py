@@ -272,3 +272,19 @@ def test_the_real_gaia_benchmark_stars_come_in(database: Engine, shared_data: Pa
     assert rows_add_up(report)
     assert report.values["teff"] > 150
     assert report.values["logg"] > 150
+
+
+def test_pairs_that_number_the_stars_of_another_table(database: Engine, tmp_path: Path) -> None:
+    pairs, stars = tmp_path / "pair.csv", tmp_path / "star.csv"
+    pairs.write_text("star1,star2,separation\n0,9999,1.5\n")
+    stars.write_text("row_id,tgas_source_id,ra,dec,parallax\n9999,7,20.5,-3.0,9.0\n0,8,20.4,-3.1,9.1\n")
+    with pytest.raises(InputError, match="gaia_source_id_a"):
+        import_pairs(database, pairs)
+    report = import_pairs(database, pairs, stars=stars)
+    assert (report.rows, report.used) == (1, 1)
+    with database.connect() as connection:
+        row = connection.execute(text("SELECT ra_a, dec_a, ra_b, dec_b FROM phdl.wide_binary")).one()
+    assert tuple(row) == (20.4, -3.1, 20.5, -3.0)
+    stars.write_text("row_id,ra,dec\n0,20.4,-3.1\n")
+    with pytest.raises(InputError, match=r"star\.csv has no star 9999, which pair\.csv names"):
+        import_pairs(database, pairs, stars=stars)

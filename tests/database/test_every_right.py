@@ -18,6 +18,7 @@ WORKER_CHANGES = {
     "calibration_offset": {"INSERT"},
     "calibration_member": {"INSERT"},
     "calibration_cell": {"INSERT"},
+    "calibration_polynomial": {"INSERT"},
 }
 
 _RIGHTS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")

@@ -8,6 +8,7 @@ from phdl_catalog.database.models.calibration import (
     CalibrationCell,
     CalibrationMember,
     CalibrationOffset,
+    CalibrationPolynomial,
     CalibrationRequest,
     CalibrationSet,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "CalibrationCell",
     "CalibrationMember",
     "CalibrationOffset",
+    "CalibrationPolynomial",
     "CalibrationRequest",
     "CalibrationSet",
     "CalibrationState",

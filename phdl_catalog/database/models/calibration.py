@@ -25,7 +25,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 from phdl_catalog.database.models.base import Base, finite, finite_elements, one_of, only_if
 from phdl_catalog.database.models.calibrators import ReferenceLabel, WideBinary
 from phdl_catalog.database.models.fitting import FitRun, ModelVersion
-from phdl_catalog.database.models.states import CalibrationState, MemberKind, RequestState
+from phdl_catalog.database.models.states import (
+    CalibrationState,
+    MemberKind,
+    PolynomialPart,
+    RequestState,
+)
 from phdl_catalog.database.models.survey import Spectrum
 
 
@@ -211,6 +216,34 @@ class CalibrationCell(Base):
     )
     valid: Mapped[list[bool]] = mapped_column(
         ARRAY(Boolean), comment="Whether each correction may be used here"
+    )
+
+
+class CalibrationPolynomial(Base):
+    """A set's corrections in one small cell, as a query evaluates them."""
+
+    __tablename__ = "calibration_polynomial"
+    __table_args__ = (
+        one_of("part", PolynomialPart),
+        CheckConstraint("cell >= 0", name="cell_positive"),
+        finite_elements("coefficients", "real"),
+        {"comment": "One set's corrections as polynomials in small cells: what a query evaluates"},
+    )
+
+    calibration_set_id: Mapped[int] = mapped_column(
+        Integer, ForeignKey(CalibrationSet.calibration_set_id), primary_key=True, comment="Set it belongs to"
+    )
+    part: Mapped[str] = mapped_column(
+        primary_key=True, comment="surface: of teff and logg, and x times it; curve: of fe_h"
+    )
+    cell: Mapped[int] = mapped_column(
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="Number of the cell, logg fastest; the first is at the lower wall of the basis",
+    )
+    coefficients: Mapped[list[float]] = mapped_column(
+        ARRAY(REAL), comment="Of each label in turn: 16 of a surface, 3 of a curve"
     )
 
 

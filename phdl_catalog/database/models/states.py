@@ -64,6 +64,13 @@ class MemberKind(StrEnum):
     REPEAT = "repeat"
 
 
+class PolynomialPart(StrEnum):
+    """What of a tabulated correction a polynomial is of."""
+
+    SURFACE = "surface"
+    CURVE = "curve"
+
+
 class ReleaseState(StrEnum):
     """The life of a catalogue release."""
 

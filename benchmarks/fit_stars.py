@@ -27,6 +27,7 @@ from phdl_catalog.emulator import Emulator
 from phdl_catalog.errors import RejectedSpectrum
 from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter, flag_names
 from phdl_catalog.fitting.known_stars import SUN
+from phdl_catalog.labels import is_abundance
 from phdl_catalog.spectra.grid import SPEED_OF_LIGHT, SURVEY_GRID, PixelGrid
 from phdl_catalog.spectra.lamost import read_spectrum
 from phdl_catalog.spectra.masks import good_pixels
@@ -67,8 +68,14 @@ def sun_table(model: Emulator, fitter: Fitter, atlas: Path) -> None:
     grid = PixelGrid(model.pixels.first - 50, model.pixels.size + 100)
     flux = read_solar_spectrum(atlas, grid, model.resolution)
     result = fitter.fit(grid.wavelength, flux, (200.0 / flux) ** 2)
+
+    def against_known(name: str, value: float) -> str:
+        """Abundances of the Sun are zero; its microturbulence is nobody's definition."""
+        known = 0.0 if is_abundance(name) else SUN.get(name)
+        return "" if known is None else f"{value - known:+.3f}"
+
     rows = [
-        (name, f"{value:.3f}", f"{value - SUN.get(name, 0.0):+.3f}", f"{error:.3f}", _names(flag))
+        (name, f"{value:.3f}", against_known(name, value), f"{error:.3f}", _names(flag))
         for name, value, error, flag in zip(
             result.label_names, result.labels[0], result.errors[0], result.label_flags[0], strict=True
         )

@@ -66,7 +66,9 @@ class CompiledNetwork(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """(N, L) -> (N, P)."""
-        return torch.addmm(self.basis[0], self.coefficients(labels), self.basis[1:])
+        flux = self.coefficients(labels) @ self.basis[1:]
+        # In place: a sixth faster than `addmm`, which first spreads the mean over all rows.
+        return flux.add_(self.basis[0])
 
     def coefficients_and_jacobian(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(N, L) -> (N, K) and (N, K, L), the derivative per label unit."""

@@ -45,7 +45,7 @@ _HALF_WIDTH, _LEAST_WIDTH, _LEAST_EMISSION = 3, 0.4, 6.0
 _BEFORE_HEAD, _IN_BAND = (7025.0, 7050.0), (7058.0, 7085.0)
 
 #: By how much the residual falls there from which on a star is too cool, and its least significance.
-_LEAST_FALL, _LEAST_BAND = 0.04, 3.0
+_LEAST_FALL, _LEAST_BAND = 0.033, 3.0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO   ?= demo-data
+# Processes of the test suite; each has servers of its own and one thread.
+PROCESSES ?= 2
 BIN    := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -22,7 +24,7 @@ demo: $(VENV)/.installed ## the whole chain on a simulated release: files, fits,
 	@$(BIN)/phdl demo --directory $(DEMO)
 
 test: $(VENV)/.installed-test ## run the test suite; it starts the servers it needs
-	@$(BIN)/python -m pytest -q $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(VENV)/.installed-test ## style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -33,7 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A long schedule takes its time: some seconds a fault."""
+    """A long schedule takes its time, some seconds a fault; files with slow tests come first.
+
+    Processes that share the files among them then end together.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     for item in items:
         if item.nodeid.startswith("tests/faults/test_chaos.py"):
             item.add_marker(pytest.mark.timeout(240 + 15 * config.getoption("--faults")))

@@ -38,12 +38,13 @@ if not stdout.is_terminal:
 stderr = Console(stderr=True, markup=False)
 
 
-class _RateColumn(ProgressColumn):
+class RateColumn(ProgressColumn):
     """Items a second since the task began."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")
+        # rich's own speed begins with the first report: of items that come in two batches it is anything.
+        speed = f"{task.completed / task.elapsed:,.1f}/s" if task.completed and task.elapsed else ""
+        return Text(speed, style="progress.data.speed")
 
 
 def progress_bar() -> Progress:
@@ -53,7 +54,7 @@ def progress_bar() -> Progress:
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _RateColumn(),
+        RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=stderr,

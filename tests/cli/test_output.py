@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
-from phdl_catalog.cli.output import print_json, print_table
+from phdl_catalog.cli.output import RateColumn, print_json, print_table, progress_bar
 
 
 def test_brackets_are_no_markup_and_control_characters_do_not_reach_the_terminal(
@@ -24,3 +25,12 @@ def test_bytes_that_are_no_text_are_escaped_in_json(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert shown.encode()
     assert json.loads(shown) == {"file": "\udcff", "name": "\u661f"}
+
+
+def test_a_rate_counts_from_the_beginning_however_few_reports_there_are() -> None:
+    with progress_bar() as progress:
+        task = progress.add_task("fitting", total=4)
+        time.sleep(0.2)
+        progress.advance(task, 4)
+        shown = RateColumn().render(progress.tasks[task]).plain
+    assert 1.0 < float(shown.removesuffix("/s")) <= 20.0

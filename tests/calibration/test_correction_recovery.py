@@ -145,13 +145,15 @@ def test_what_pairs_cannot_see_is_named(solved: Solved) -> None:
     assert "teff of dwarfs" not in report["mg_fe"].unseen_by_pairs
     assert "teff of dwarfs" in report["teff"].unseen_by_pairs
     assert report["mg_fe"].unseen == ()
-    words = report["mg_fe"].blind_spots
-    assert words is not None
+    (words,) = report["mg_fe"].blind_spots
     assert words.startswith("pairs do not see its zero-point")
     assert "how it changes with fe_h" in words
     assert words.endswith("it rests on the reference stars")
-    assert "reference stars alone" in str(report["teff"].blind_spots)
-    assert words in str(report)
+    assert "reference stars alone" in report["teff"].blind_spots[0]
+    (zero_point,) = [entry for entry in report.blind_directions() if entry.words == "its zero-point"]
+    assert {"fe_h", "mg_fe"} <= set(zero_point.by_pairs)
+    assert zero_point.by_all == ()
+    assert f"pairs do not see its zero-point: {', '.join(zero_point.by_pairs)}" in str(report)
 
 
 def test_calibrators_drawn_again_scatter_as_the_errors_say(solved: Solved) -> None:

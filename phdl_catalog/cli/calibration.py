@@ -243,6 +243,8 @@ def _show(engine: Engine, name: str, as_json: bool, **more: Any) -> None:
     stdout.print(f"{row.name}: model {row.model}, {row.state}", highlight=False)
     stdout.print(f"labels of any fit: view phdl.{row.view_name}", highlight=False)
     print_table("Calibrators", ("", "", "count"), _count_rows(row.report["calibrators"], report))
+    for kind, words in row.report.get("tried", {}).items():
+        stdout.print(f"no usable fit is of any of the {kind}: {words}", highlight=False)
     for note in report.notes:
         stdout.print(note, highlight=False)
     print_table(

@@ -91,5 +91,5 @@ def suspicious_positions(table: PublishedTable, ra: str | None) -> tuple[str, ..
         return ()
     return (
         f"ra (column '{ra}') is between {known.min():.1f} and {known.max():.1f} in all {len(known)} rows, "
-        f"and is taken as degrees; if it is hours, import again with --map ra=15*{ra} (ra_a and ra_b for pairs)",
+        f"and is taken as degrees; if it is hours, import again with --map ra=15*{ra} (pairs: ra_a, ra_b)",
     )

@@ -127,6 +127,16 @@ def test_errors_are_honest_for_other_curves_too(shape: str) -> None:
     assert np.mean([entry.after / entry.expected for entry in held]) < 1.1
 
 
+def test_a_correction_that_depends_on_raw_labels_comes_back_at_raw_labels() -> None:
+    case = solve_simulated(seed=22, at_raw=True)
+    raw, solution = case.simulated.labels[-TARGETS:], case.solution
+    left = solution.correction(raw) - case.simulated.injected[-TARGETS:]
+    # teff and logg themselves are biased where they truly are.
+    left[:, :2] = np.nan
+    pulls = np.where(solution.valid(raw), left / solution.error(raw), np.nan)
+    assert 0.75 < np.nanstd(pulls) < 1.25
+
+
 def test_the_scale_of_a_survey_is_found_and_taken_out() -> None:
     case = solve_simulated(seed=4, survey_scale=0.05)
     for name in ("teff", "fe_h"):

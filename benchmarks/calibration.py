@@ -76,8 +76,8 @@ def measure(
     noisy = np.where(solution.valid(raw), solution.correction(raw) - injected, np.nan)
     if options.get("at_raw"):
         # Exact are the labels with noise, but teff and logg, whose corrections depend on the true ones.
-        left, error, valid = noisy.copy(), solution.error(raw), solution.valid(raw)
-        left[:, :2] = np.nan
+        noisy[:, :2] = np.nan
+        left, error, valid = noisy, solution.error(raw), solution.valid(raw)
     held = [entry.held_out_pairs for entry in solution.report().labels]
     ratios = [scatter.after / scatter.expected for scatter in held if scatter.after and scatter.expected]
     worse = sum(

@@ -156,7 +156,7 @@ def draw_overview(report: CalibrationReport, output: Path | BinaryIO, title: str
         axes.set_yticks(place, [symbol(entry.label) for entry in entries])
         axes.grid(axis="x", alpha=0.25)
     panels[0].invert_yaxis()
-    panels[0].legend(**_LEGEND)
+    panels[0].legend(**_LEGEND, loc="lower right")
     figure.savefig(output, dpi=150)
 
 
@@ -255,7 +255,9 @@ def _draw_correction(
     axes.axhline(0, color="black", lw=0.6)
     fe_h = np.median(points[:, 2])
     axes.set(xlabel="raw Teff [K]", ylabel=f"correction of {symbol(label)} [{unit}]")
-    axes.legend(title=f"at [Fe/H] = {fe_h:.2f}; dotted: not valid", title_fontsize=8, **_LEGEND)
+    axes.legend(
+        title=f"at [Fe/H] = {fe_h:.2f}; dotted: not valid", title_fontsize=8, loc="upper left", **_LEGEND
+    )
 
 
 def _draw_pulls(axes: Axes, pairs: Equations, references: Equations, entry: LabelReport) -> None:
@@ -284,7 +286,7 @@ def _draw_pulls(axes: Axes, pairs: Equations, references: Equations, entry: Labe
         return
     axes.plot(line, np.exp(-0.5 * line**2) / np.sqrt(2 * np.pi), color="black", lw=0.9)
     axes.set(xlabel="corrected difference over its error", ylabel="density", ylim=(0, 1.55 * highest))
-    axes.legend(title="robust width; line: unit Gaussian", title_fontsize=8, **_LEGEND)
+    axes.legend(title="robust width; line: unit Gaussian", title_fontsize=8, loc="upper right", **_LEGEND)
 
 
 def _points(axes: Axes, x: Floats, y: Floats, equations: Equations) -> None:

@@ -93,17 +93,22 @@ def _labels(description: ReleaseDescription) -> str:
         *("n", "raw", "corrected", "expected") * 2, "times", "floor",
     )  # fmt: skip
     head += row(names, numeric_from=1, tag="th")
-    return table(head, (_label(entry) for entry in description.labels)) + (
+    release = description.release.name
+    return table(head, (_label(entry, release) for entry in description.labels)) + (
         f'<p class="note">{escape(_LABELS_NOTE)}</p>'
     )
 
 
-def _label(entry: LabelQuality) -> str:
+def _label(entry: LabelQuality, release: str) -> str:
     known = LABELS.get(entry.label)
     digits = 0 if entry.label == "teff" else 3
     published, report, errors = entry.published, entry.calibration, entry.errors
     unit = _unit(known.unit) if known else ""
-    cells = [escape(symbol(entry.label) + (f" ({unit})" if unit not in ("", "dex") else ""))]
+    name = escape(symbol(entry.label))
+    if report is not None and report.form != "none":
+        # Figures of all labels at once would take the server a minute to draw.
+        name = f'<a href="{_figure(release, entry.label)}">{name}</a>'
+    cells = [name + (f" ({escape(unit)})" if unit not in ("", "dex") else "")]
     if published is None or not published.n_rows:
         cells += [""] * 4
     else:
@@ -160,30 +165,25 @@ def _symbols(labels: tuple[str, ...]) -> str:
 def _figures(description: ReleaseDescription) -> str:
     release, calibration = description.release, description.calibration
     assert calibration is not None
-    base = f"/catalog/{quote(release.name)}/"
-    calibrated = [
-        entry.label for entry in description.labels if entry.calibration and entry.calibration.form != "none"
-    ]
     captions = {
         OVERVIEW: "Scatter of pairs and of reference stars, with raw and with corrected labels.",
         ERRORS: "Scatter of repeated observations over their errors, against S/N.",
     }
     parts = [
-        f'<figure><img loading="lazy" src="{base}{name}.png" alt="{caption}">'
+        f'<figure><img loading="lazy" src="{_figure(release.name, name)}" alt="{caption}">'
         f"<figcaption>{caption}</figcaption></figure>"
         for name, caption in captions.items()
     ]
-    parts.append("<p>Of each label: pairs and references before and after, the correction, the pulls.</p>")
-    parts += [
-        f"<details><summary>{escape(symbol(label))}</summary>"
-        f'<img loading="lazy" src="{base}{quote(label)}.png" alt="calibration of {escape(label)}"></details>'
-        for label in calibrated
-    ]
     parts.append(
-        f'<p class="note">The same for a paper: <code>phdl calibration plot {escape(calibration.name)} '
-        "--format pdf</code>.</p>"
+        '<p class="note">Pairs and references before and after, the correction and the pulls of one label: '
+        "follow its name in the table above. All of them for a paper: "
+        f"<code>phdl calibration plot {escape(calibration.name)} --format pdf</code>.</p>"
     )
     return "\n".join(parts)
+
+
+def _figure(release: str, name: str) -> str:
+    return f"/catalog/{quote(release)}/{quote(name)}.png"
 
 
 def _unit(unit: str) -> str:

@@ -100,10 +100,10 @@ def test_the_page_says_what_a_release_is_and_how_good_its_labels_are(survey: Sur
 
 def test_its_figures_are_there_and_drawn_once(survey: Survey) -> None:
     application = calibrated(survey)
-    sources = Page(ask(application, "/catalog/a")[2]).sources
-    assert sources[:2] == ["/catalog/a/overview.png", "/catalog/a/errors.png"]
-    assert "/catalog/a/mg_fe.png" in sources
-    assert "/catalog/a/eu_fe.png" not in sources
+    page = Page(ask(application, "/catalog/a")[2])
+    assert page.sources == ["/catalog/a/overview.png", "/catalog/a/errors.png"]
+    assert "/catalog/a/mg_fe.png" in page.links
+    assert "/catalog/a/eu_fe.png" not in page.links
     for source in ("/catalog/a/errors.png", "/catalog/a/mg_fe.png"):
         status, kind, picture = ask(application, source)
         assert (status, kind) == ("200 OK", "image/png")

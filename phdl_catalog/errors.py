@@ -76,5 +76,5 @@ class SchemaError(PhdlError):
     """The database schema is not the one this version of the code expects; run `phdl db upgrade`."""
 
 
-class CalibrationError(PhdlError):
+class CalibrationError(InputError):
     """The calibrators do not allow a solution."""

@@ -48,6 +48,8 @@ def to_array(values: Any, dtype: type = np.float64) -> NDArray[Any]:
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
+    if np.iscomplexobj(values):
+        raise InputError("an array of real numbers is needed, not of complex ones")
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
@@ -248,7 +250,10 @@ def row_numbers(name: str, rows: Any, width: int, count: int) -> NDArray[np.int6
     shape = "(M, 2)" if width == 2 else "(K,)"
     if rows is None:
         return np.empty((0, 2) if width == 2 else 0, dtype=np.int64)
-    given = np.asarray(rows.detach().cpu().numpy() if hasattr(rows, "detach") else rows)
+    try:
+        given = np.asarray(rows.detach().cpu().numpy() if hasattr(rows, "detach") else rows)
+    except ValueError as error:
+        raise InputError(f"{name} must have shape {shape}: {error}") from error
     if not given.size:
         return np.empty((0, 2) if width == 2 else 0, dtype=np.int64)
     if given.ndim != width or (width == 2 and given.shape[1] != 2):

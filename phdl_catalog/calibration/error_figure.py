@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from phdl_catalog.calibration.figures import symbol
 from phdl_catalog.calibration.repeats import PIVOT_SNR, SNR_EDGES, ErrorScale, SnrBin
 
 if TYPE_CHECKING:
@@ -19,15 +20,15 @@ _QUOTED, _SCALED, _FLOOR = "#d9822b", "#3b6ea5", "#6b6b6b"
 _COLUMNS, _LAST_SNR = 5, 320.0
 
 
-def draw_errors(scales: Sequence[ErrorScale], output: Path, title: str) -> None:
+def draw_errors(scales: Sequence[ErrorScale], output: Path | BinaryIO, title: str) -> None:
     """Draw, for every label with enough repeats, the scatter of repeats over their error against S/N.
 
     Parameters
     ----------
     scales : sequence of ErrorScale
         Of the labels of a set; those without repeats are left out.
-    output : Path
-        File to write; its suffix decides the format.
+    output : Path or binary file
+        Where to; the suffix of a path decides the format, a file gets PNG.
     title : str
         Stands above.
     """
@@ -36,8 +37,8 @@ def draw_errors(scales: Sequence[ErrorScale], output: Path, title: str) -> None:
     known = [scale for scale in scales if scale.count and scale.bins]
     columns = max(1, min(_COLUMNS, len(known)))
     rows = max(1, -(-len(known) // columns))
-    figure = Figure(figsize=(2.6 * columns + 0.7, 2.0 * rows + 1.3), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    figure = Figure(figsize=(2.2 * columns + 0.6, 1.7 * rows + 1.1), layout="constrained")
+    figure.suptitle(title, fontsize=11)
     if not known:
         figure.text(0.5, 0.45, "too few repeated observations:\nthe quoted errors stand", ha="center")
         figure.savefig(output, dpi=150)
@@ -79,7 +80,7 @@ def _draw_label(axes: Axes, scale: ErrorScale) -> None:
     slope = f" (S/N / {PIVOT_SNR:.0f})$^{{{scale.slope:+.2f}}}$" if scale.slope else ""
     size = scale.floor / (1000 if scale.label == "teff" else 1)
     floor = f"floor {scale.floor:.2g}{' K' if scale.label == 'teff' else ''}" if size > 1e-3 else "no floor"
-    text = f"{scale.label}: {scale.scale:.2f}{slope}\n{floor}, {scale.count} repeats"
+    text = f"{symbol(scale.label)}: {scale.scale:.2f}{slope}\n{floor}, {scale.count} repeats"
     axes.text(0.96, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=7)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from phdl_catalog.calibration.basis import COORDINATES
 from phdl_catalog.calibration.directions import POPULATIONS
 from phdl_catalog.calibration.report import CalibrationReport, LabelReport
 from phdl_catalog.calibration.solution import CalibrationSolution
+from phdl_catalog.labels import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +29,8 @@ _LEGEND_ABOVE: Mapping[str, Any] = {
     **_LEGEND, "loc": "upper left", "ncols": 3, "columnspacing": 0.8, "handletextpad": 0.1,
 }  # fmt: skip
 
-#: A median is drawn of so many points and more.
-_LEAST_POINTS = 8
+#: A median is drawn of so many points and more, and a distribution of pulls.
+_LEAST_POINTS, _LEAST_PULLS = 8, 20
 
 #: Calibrators of a population that a curve needs, and distance of a curve's points [K].
 _LEAST_STARS, _STEP = 5, 25.0
@@ -78,7 +79,7 @@ def draw_label(
     pairs: Equations,
     references: Equations,
     stars: CalibratorStars,
-    output: Path,
+    output: Path | BinaryIO,
     title: str,
 ) -> None:
     """Draw one label: pairs before and after, references one to one, the correction, the pulls.
@@ -93,46 +94,52 @@ def draw_label(
         Its equations.
     stars : CalibratorStars
         Where calibrators are.
-    output : Path
-        File to write; its suffix decides the format.
+    output : Path or binary file
+        Where to; the suffix of a path decides the format, a file gets PNG.
     title : str
         Stands above.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13 if len(pairs) else 9, 7.4), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    figure = Figure(figsize=(11.5 if len(pairs) else 8, 6.6), layout="constrained")
+    figure.suptitle(title, fontsize=11)
     # teff, logg and v_micro have no pairs: no column for them.
     panels = figure.subplots(2, 3 if len(pairs) else 2)
     unit = "K" if label == "teff" else "dex" if label != "v_micro" else "km/s"
+    entry = solution.report()[label]
     if len(pairs):
-        _draw_pairs(panels[0, 0], panels[1, 0], pairs, unit)
+        _draw_pairs(panels[0, 0], panels[1, 0], pairs, entry, unit)
     _draw_references(panels[0, -2], panels[1, -2], references, label, unit)
     _draw_correction(panels[0, -1], solution, label, stars.points, unit)
-    _draw_pulls(panels[1, -1], pairs, references, solution.report()[label])
+    _draw_pulls(panels[1, -1], pairs, references, entry)
     figure.savefig(output, dpi=150)
 
 
-def draw_overview(report: CalibrationReport, output: Path, title: str) -> None:
+def draw_overview(report: CalibrationReport, output: Path | BinaryIO, title: str) -> None:
     """Draw the scatter of all labels before and after, beside what noise and intrinsic scatter allow.
 
     Parameters
     ----------
     report : CalibrationReport
         Of a solution.
-    output : Path
-        File to write; its suffix decides the format.
+    output : Path or binary file
+        Where to; the suffix of a path decides the format, a file gets PNG.
     title : str
         Stands above.
     """
     from matplotlib.figure import Figure
 
-    entries = [entry for entry in report.labels if entry.label not in ("teff", "logg", "v_micro")]
-    figure = Figure(figsize=(11, 2.0 + 0.24 * len(entries)), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    entries = [
+        entry
+        for entry in report.labels
+        if entry.label not in ("teff", "logg", "v_micro") and (entry.pairs.count or entry.references.count)
+    ]
+    figure = Figure(figsize=(9, 1.8 + 0.22 * len(entries)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, kind in zip(panels, ("pairs", "references"), strict=True):
         rows = [getattr(entry, f"held_out_{kind}") for entry in entries]
+        which = "held-out " if any(held.count for held in rows) else ""
         rows = [
             held if held.count else getattr(entry, kind) for held, entry in zip(rows, entries, strict=True)
         ]
@@ -145,27 +152,45 @@ def draw_overview(report: CalibrationReport, output: Path, title: str) -> None:
         axes.plot(before, place, "o", mfc="white", color=_HELD_OUT, label="raw")
         axes.plot(after, place, "o", color=_USED, label="corrected")
         axes.plot(expected, place, "|", color="black", ms=11, mew=1.6, label="noise and intrinsic scatter")
-        axes.set(xlabel=f"scatter of held-out {kind} [dex]", xlim=(0, None))
-        axes.set_yticks(place, [entry.label for entry in entries])
+        axes.set(xlabel=f"scatter of {which}{kind} [dex]", xlim=(0, None))
+        axes.set_yticks(place, [symbol(entry.label) for entry in entries])
         axes.grid(axis="x", alpha=0.25)
     panels[0].invert_yaxis()
-    panels[0].legend(**_LEGEND)
+    panels[0].legend(**_LEGEND, loc="lower right")
     figure.savefig(output, dpi=150)
 
 
-def _draw_pairs(above: Axes, below: Axes, pairs: Equations, unit: str) -> None:
+def symbol(label: str) -> str:
+    """How a label is written in a figure; one that a grid declared, by its name."""
+    return LABELS[label].symbol if label in LABELS else label
+
+
+def _draw_pairs(above: Axes, below: Axes, pairs: Equations, entry: LabelReport, unit: str) -> None:
     # The hotter star minus the cooler one.
     swap = np.where(pairs.at[:, 0] < pairs.at[:, 1], -1.0, 1.0)
     difference = np.abs(pairs.at[:, 0] - pairs.at[:, 1])
     most = _range(np.r_[pairs.before, pairs.after])
-    for axes, values, word in ((above, pairs.before, "raw"), (below, pairs.after, "corrected")):
+    used, held = entry.pairs, entry.held_out_pairs
+    scatters = ((used.before, held.before), (used.after, held.after))
+    for axes, values, word, scatter in zip(
+        (above, below), (pairs.before, pairs.after), ("raw", "corrected"), scatters, strict=True
+    ):
         _points(axes, difference, values * swap, pairs)
         good = pairs.held_out | (pairs.weight >= 0.5)
         _running_median(axes, difference[good], (values * swap)[good])
         axes.set(
             ylim=(-most, most), xlim=(0, None), xlabel="temperature difference of the pair [K]",
-            ylabel=f"hot minus cool, {word} [{unit}]",
+            ylabel=f"{symbol(entry.label)}, {word}, hot minus cool [{unit}]",
         )  # fmt: skip
+        words = [
+            f"{which} {value:.3f}"
+            for which, value in zip(("used", "held out"), scatter, strict=True)
+            if value is not None
+        ]
+        if words:
+            axes.text(
+                0.97, 0.04, f"rms: {', '.join(words)}", ha="right", transform=axes.transAxes, fontsize=8
+            )
     above.legend(**_LEGEND_ABOVE)
 
 
@@ -184,22 +209,25 @@ def _draw_references(above: Axes, below: Axes, references: Equations, label: str
     spread = _range(references.before)
     above.set(
         xlim=span, ylim=(span[0] - 0.3 * spread, span[1] + 0.3 * spread),
-        xlabel=f"reference, on the common scale [{unit}]", ylabel=f"{label} [{unit}]",
+        xlabel=f"reference, on the common scale [{unit}]", ylabel=f"{symbol(label)} [{unit}]",
     )  # fmt: skip
     above.legend(**_LEGEND, loc="upper left")
     below.plot(references.at, references.before, ".", ms=3, color=_BAD, label="raw")
     held = references.held_out
-    below.plot(references.at[~held], references.after[~held], ".", ms=3, color=_USED, label="corrected, used")
+    below.plot(references.at[~held], references.after[~held], ".", ms=3, color=_USED, label="used")
     below.plot(references.at[held], references.after[held], "o", ms=3, mfc="none", color=_HELD_OUT,
-               label="corrected, held out")  # fmt: skip
+               label="held out")  # fmt: skip
     _running_median(below, references.at, references.after)
-    below.set(ylim=(-spread, spread), xlabel="teff [K]", ylabel=f"{label} minus reference [{unit}]")
+    below.set(ylim=(-spread, spread), xlabel="Teff [K]", ylabel=f"{symbol(label)} minus reference [{unit}]")
     below.legend(**_LEGEND_ABOVE)
 
 
 def _draw_correction(
     axes: Axes, solution: CalibrationSolution, label: str, points: Floats, unit: str
 ) -> None:
+    if not len(points):
+        _say(axes, "no calibrator star is left")
+        return
     column = solution.label_names.index(label)
     upper = np.inf
     for population, lower in POPULATIONS.items():
@@ -226,20 +254,23 @@ def _draw_correction(
         axes.fill_between(grid, curve - error, curve + error, color=colour, alpha=0.2, lw=0, where=known)
     axes.axhline(0, color="black", lw=0.6)
     fe_h = np.median(points[:, 2])
-    axes.set(xlabel="raw teff [K]", ylabel=f"correction of {label} at [Fe/H] = {fe_h:.2f} [{unit}]")
-    axes.legend(title="dotted: not valid", title_fontsize=8, **_LEGEND)
+    axes.set(xlabel="raw Teff [K]", ylabel=f"correction of {symbol(label)} [{unit}]")
+    axes.legend(
+        title=f"at [Fe/H] = {fe_h:.2f}; dotted: not valid", title_fontsize=8, loc="upper left", **_LEGEND
+    )
 
 
 def _draw_pulls(axes: Axes, pairs: Equations, references: Equations, entry: LabelReport) -> None:
-    edges = np.linspace(-5, 5, 26)
-    middle = 0.5 * (edges[1:] + edges[:-1])
+    most = max(len(pairs), len(references))
+    edges = np.linspace(-5, 5, 26 if most >= 200 else 14)
+    line = np.linspace(-5, 5, 200)
     drawn, highest = False, 0.4
     for equations, scatter, word, style in (
         (pairs, entry.pair_scatter, "pairs", "-"), (references, entry.reference_scatter, "references", "--"),
     ):  # fmt: skip
         for held, colour in ((False, _USED), (True, _HELD_OUT)):
             chosen = (equations.held_out == held) & (held | (equations.weight >= 0.5))
-            if np.count_nonzero(chosen) < _LEAST_POINTS:
+            if np.count_nonzero(chosen) < _LEAST_PULLS:
                 continue
             drawn = True
             pull = equations.after[chosen] / np.hypot(equations.error[chosen], scatter or 0.0)
@@ -253,9 +284,9 @@ def _draw_pulls(axes: Axes, pairs: Equations, references: Equations, entry: Labe
     if not drawn:
         _say(axes, "too few calibrators")
         return
-    axes.plot(middle, np.exp(-0.5 * middle**2) / np.sqrt(2 * np.pi), color="black", lw=0.9)
+    axes.plot(line, np.exp(-0.5 * line**2) / np.sqrt(2 * np.pi), color="black", lw=0.9)
     axes.set(xlabel="corrected difference over its error", ylabel="density", ylim=(0, 1.55 * highest))
-    axes.legend(title="robust width; line: unit Gaussian", title_fontsize=8, **_LEGEND)
+    axes.legend(title="robust width; line: unit Gaussian", title_fontsize=8, loc="upper right", **_LEGEND)
 
 
 def _points(axes: Axes, x: Floats, y: Floats, equations: Equations) -> None:
@@ -285,8 +316,3 @@ def _range(values: Floats) -> float:
 def _say(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="grey")
     axes.set_axis_off()
-
-
-def labels_to_draw(solution: CalibrationSolution, wanted: Sequence[str]) -> list[str]:
-    """The labels asked for, or all that are calibrated."""
-    return list(wanted) or [entry.label for entry in solution.corrections if entry.calibrated]

@@ -124,6 +124,38 @@ def match_stars(stars: Stars, observations: Observations, radius: float = 3.0) -
     return best
 
 
+def what_was_tried(stars: Stars, observations: Observations, radius: float) -> str:
+    """By which keys stars were looked for and how near the nearest came: for the message that none was found.
+
+    Parameters
+    ----------
+    stars, observations, radius
+        As for `match_stars`.
+    """
+    if not len(observations):
+        return "there is no usable fit to match them with"
+    keys = []
+    for field, word in (("gaia_source_id", "Gaia source"), ("obsid", "obsid")):
+        have, offered = (
+            np.count_nonzero(getattr(side, field) != _NO_IDENTIFIER) for side in (stars, observations)
+        )
+        keys.append(f"by {word} ({have:,} stars and {offered:,} fits have one)")
+    located, fitted = (
+        np.flatnonzero(np.isfinite(side.ra) & np.isfinite(side.dec)) for side in (stars, observations)
+    )
+    position = f"by position ({len(located):,} stars and {len(fitted):,} fits have one"
+    if len(located) and len(fitted):
+        tree = cKDTree(_unit_vectors(observations.ra[fitted], observations.dec[fitted]))
+        chord = float(tree.query(_unit_vectors(stars.ra[located], stars.dec[located]))[0].min())
+        nearest = 3600 * np.rad2deg(2 * np.arcsin(min(chord / 2, 1.0)))
+        position += f"; the nearest two are {_angle(nearest)} apart, {radius:g} arcsec are allowed"
+    return "tried " + ", ".join((*keys, position + ")"))
+
+
+def _angle(arcsec: float) -> str:
+    return f"{arcsec:.1f} arcsec" if arcsec < 600 else f"{arcsec / 3600:.2f} degrees"
+
+
 def find_repeats(observations: Observations, radius: float = 3.0) -> Integers:
     """Two observations of one star each: of one Gaia source, or else nearer than the radius.
 

@@ -109,23 +109,21 @@ class LabelReport:
     notes: tuple[str, ...] = ()
 
     @property
-    def blind_spots(self) -> str | None:
-        """What its calibrators do not tell of the correction, as a sentence; None if they tell all."""
+    def blind_spots(self) -> tuple[str, ...]:
+        """What pairs, and what all calibrators, do not tell of the correction, as sentences."""
         if self.constraint is Constraint.NOTHING:
-            return None
-        parts = []
+            return ()
+        sentences = []
         if not self.pairs.count:
-            parts.append("no pair tells anything of it: reference stars alone fix the correction")
-        elif self.unseen_by_pairs:
-            fixed = [name for name in self.unseen_by_pairs if name not in self.unseen]
-            if fixed:
-                parts.append(f"pairs do not see {_listed(fixed)}: there it rests on the reference stars")
+            sentences.append("no pair tells anything of it: reference stars alone fix the correction")
+        elif fixed := [name for name in self.unseen_by_pairs if name not in self.unseen]:
+            sentences.append(f"pairs do not see {_listed(fixed)}: there it rests on the reference stars")
         if self.unseen:
-            parts.append(
+            sentences.append(
                 f"no calibrator sees {_listed(self.unseen)}: there it is a guess, small and smooth, and its "
                 "error says so"
             )
-        return "; ".join(parts) or None
+        return tuple(sentences)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> LabelReport:
@@ -139,6 +137,25 @@ class LabelReport:
         for name in _LISTS:
             values[name] = tuple(values[name])
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class BlindDirection:
+    """A direction that not all calibrators see, and of which labels.
+
+    Parameters
+    ----------
+    words : str
+        The direction: its zero-point, how it changes with fe_h, ...
+    by_pairs : tuple of str
+        Labels of which only reference stars see it.
+    by_all : tuple of str
+        Labels of which no calibrator sees it: there the correction is a guess, and its error says so.
+    """
+
+    words: str
+    by_pairs: tuple[str, ...]
+    by_all: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -175,6 +192,27 @@ class CalibrationReport:
                 return entry
         raise KeyError(label)
 
+    def statements(self) -> list[tuple[tuple[str, ...], str]]:
+        """What is missing or looks wrong: labels, and a sentence that is true of all of them."""
+        found: dict[str, list[str]] = {}
+        for entry in self.labels:
+            for sentence in entry.notes:
+                found.setdefault(sentence, []).append(entry.label)
+        return [(tuple(labels), sentence) for sentence, labels in found.items()]
+
+    def blind_directions(self) -> list[BlindDirection]:
+        """The directions that not all calibrators see."""
+        known = [entry for entry in self.labels if entry.form != "none"]
+        names = dict.fromkeys(name for entry in known for name in (*entry.unseen_by_pairs, *entry.unseen))
+        return [
+            BlindDirection(
+                _listed([name]),
+                tuple(e.label for e in known if name in e.unseen_by_pairs and name not in e.unseen),
+                tuple(e.label for e in known if name in e.unseen),
+            )
+            for name in names
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; floats survive exactly."""
         document = asdict(self)
@@ -208,9 +246,12 @@ class CalibrationReport:
                 f"{references.count:>6} {_number(references.before)} {_number(references.after)} "
                 f"{_number(references.expected)}"
             )
-            if entry.blind_spots:
-                lines.append(f"         {entry.blind_spots}")
-            lines += [f"         {note}" for note in entry.notes]
+        for direction in self.blind_directions():
+            if direction.by_pairs:
+                lines.append(f"pairs do not see {direction.words}: {', '.join(direction.by_pairs)}")
+            if direction.by_all:
+                lines.append(f"no calibrator sees {direction.words}: {', '.join(direction.by_all)}")
+        lines += [f"{', '.join(labels)}: {sentence}" for labels, sentence in self.statements()]
         return "\n".join(lines)
 
 

@@ -152,6 +152,7 @@ def simulate_calibrators(
     failed_fraction: float = 0.02,
     survey_scale: float = 0.0,
     shape: Shape = "smooth",
+    at_raw: bool = False,
     seed: int = 0,
 ) -> SimulatedCalibrators:
     """Draw calibrators and target stars with injected corrections.
@@ -180,6 +181,9 @@ def simulate_calibrators(
     shape : str
         Family of the injected curves: ``smooth``, ``step``, ``bump`` or ``wave``.  Those of teff, logg and
         fe_h stay smooth: were two temperatures given one raw value, no correction could tell them apart.
+    at_raw : bool
+        Corrections other than those of teff and logg are functions of the raw teff and logg, noise included,
+        not of the true ones.
     seed : int
         Seed of everything.
     """
@@ -224,7 +228,14 @@ def simulate_calibrators(
     )
     snr = generator.lognormal(np.log(60), 0.5, total)
     errors = at_50 * np.clip(50 / snr, 0.25, 4)[:, None]
-    labels = truth + injected + generator.normal(size=errors.shape) * errors
+    noise = generator.normal(size=errors.shape) * errors
+    if at_raw:
+        raw = truth + injected + noise
+        at = (raw[:, column["teff"]], raw[:, column["logg"]])
+        for i, name in enumerate(names):
+            if name not in ("teff", "logg"):
+                injected[:, i] = curves[i](*at)
+    labels = truth + injected + noise
     failed = generator.random(total) < failed_fraction
     failed[2 * pairs + references :] = False
     labels[failed] = np.nan

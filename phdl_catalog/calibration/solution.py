@@ -169,7 +169,8 @@ class CalibrationSolution:
             Raw labels.
         errors : (N, L) array_like, optional
             Errors of the raw labels.  If given, the error of the correction that comes from evaluating it at
-            a teff, logg and fe_h that are themselves uncertain is added; without, they are taken as exact.
+            a teff, logg and fe_h that are themselves uncertain is added, as it should be for a fitted star;
+            without, they are taken as exact, as on a grid: how well the correction itself is known.
 
         Returns
         -------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,11 +12,17 @@ from phdl_catalog.cli.output import JsonOption, print_json, print_table, stderr,
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from phdl_catalog.calibration import LabelReport
+    from phdl_catalog.calibration import CalibrationReport, LabelReport
     from phdl_catalog.calibration.repeats import ErrorScale
     from phdl_catalog.database.calibration_sets import CalibrationSetRow
 
 _sets = typer.Typer(help="Calibration sets: draft, certified, superseded.", no_args_is_help=True)
+
+#: Words for `Constraint`.
+_FIXED_BY = {
+    "pairs_and_references": "both", "references_only": "references", "pairs_only": "pairs",
+    "nothing": "nothing",
+}  # fmt: skip
 
 NameArgument = Annotated[str, typer.Argument(metavar="SET", help="Name of the calibration set.")]
 
@@ -179,35 +185,30 @@ def diff(
         print_json({"a": first, "b": second, "differences": [asdict(entry) for entry in differences]})
         return
     print_table(
-        f"{second} minus {first}",
-        (
-            "label",
-            "population",
-            "stars",
-            "raw",
-            "correction",
-            "calibrated",
-            "scatter",
-            "sigma",
-            "valid A",
-            "valid B",
-        ),
+        f"{second} minus {first}: medians; sigma: corrections over their errors",
+        ("label", "population", "stars", "raw", "corr.", "calibr.", "scatter", "sigma"),
         [
             (
                 entry.label,
                 entry.population,
                 entry.stars,
-                _rounded(entry.raw),
-                _rounded(entry.correction),
-                _rounded(entry.calibrated),
-                _rounded(entry.scatter),
-                None if entry.in_sigma is None else round(entry.in_sigma, 1),
-                round(entry.valid_a, 2),
-                round(entry.valid_b, 2),
+                _number(entry.raw),
+                _number(entry.correction),
+                _number(entry.calibrated),
+                _number(entry.scatter),
+                None if entry.in_sigma is None else f"{entry.in_sigma:.1f}",
             )
             for entry in differences
         ],
     )
+    moved = [
+        (entry.label, entry.population, f"{entry.valid_a:.2f}", f"{entry.valid_b:.2f}")
+        for entry in differences
+        if abs(entry.valid_a - entry.valid_b) >= 0.01
+    ]
+    if moved:
+        title = "Part of the stars inside the validity range, where it changed"
+        print_table(title, ("label", "population", first, second), moved)
 
 
 @_sets.command("certify")
@@ -232,69 +233,75 @@ def _show(engine: Engine, name: str, as_json: bool, **more: Any) -> None:
         row = find_set(connection, name)
         solution = load_solution(connection, name)
     report = solution.report()
+    calibrated = tuple(entry.label for entry in report.labels if entry.form != "none")
     if as_json:
         document = {**_summary(row), **more, "configuration": row.configuration, "report": row.report}
         document["labels"] = report.to_dict()["labels"]
         document["error_scales"] = [entry.error_scale.to_dict() for entry in solution.corrections]
         print_json(document)
         return
-    stdout.print(
-        f"{row.name}: model {row.model}, {row.state}; labels of any fit: view phdl.{row.view_name}",
-        highlight=False,
-    )
-    for kind, counts in row.report["calibrators"].items():
-        print_table(f"{kind.capitalize()} in the database", ("", "count"), list(counts.items()))
+    stdout.print(f"{row.name}: model {row.model}, {row.state}", highlight=False)
+    stdout.print(f"labels of any fit: view phdl.{row.view_name}", highlight=False)
+    print_table("Calibrators", ("", "", "count"), _count_rows(row.report["calibrators"], report))
+    for kind, words in row.report.get("tried", {}).items():
+        stdout.print(f"no usable fit is of any of the {kind}: {words}", highlight=False)
     for note in report.notes:
         stdout.print(note, highlight=False)
     print_table(
-        "Labels",
-        (
-            "label",
-            "fixed by",
-            "form",
-            "regularisation",
-            "correction",
-            "error",
-            "bootstrap",
-            "pairs do not see",
-        ),
+        "Labels: scatter of the correction over the calibrators, its median error",
+        ("label", "fixed by", "form", "smoothing", "correction", "error", "bootstrap"),
         [
             (
                 entry.label,
-                str(entry.constraint).replace("_", " "),
+                _FIXED_BY[entry.constraint.value],
                 entry.form,
-                entry.strength,
-                _rounded(entry.amplitude),
-                _rounded(entry.median_error),
-                round(entry.bootstrap, 2),
-                ", ".join(entry.unseen_by_pairs) if entry.pairs.count else None,
+                f"{entry.strength:g}",
+                _number(entry.amplitude),
+                _number(entry.median_error),
+                f"{entry.bootstrap:.2f}",
             )
             for entry in report.labels
+            if entry.form != "none"
         ],
     )
+    _print_surveys(report)
     columns = ("label", "number", "bad", "raw", "corrected", "expected", "held out")
     print_table("Scatter of pairs", columns, _scatter_rows(report.labels, "pairs"))
     print_table("Scatter against references", columns, _scatter_rows(report.labels, "references"))
     scales = [entry.error_scale for entry in solution.corrections if entry.error_scale.count]
     if scales:
         print_table(
-            "Errors from repeated observations: quoted times scale (snr / 50)^slope, and floor",
-            ("label", "repeats", "scale", "slope", "floor", "quoted was right to", "is now"),
-            [
-                (
-                    entry.label, entry.count, round(entry.scale, 2), round(entry.slope, 2),
-                    _rounded(entry.floor), _by_snr(entry, "quoted"), _by_snr(entry, "scaled"),
-                )
-                for entry in scales
-            ],
-        )  # fmt: skip
+            "Errors: scale (snr / 50)^slope times quoted, and floor; scatter of repeats over error",
+            ("label", "repeats", "scale", "slope", "floor", "by S/N", "quoted", "set"),
+            [row for entry in scales for row in _error_rows(entry)],
+        )
     else:
         stdout.print("too few repeated observations: the quoted errors of the fits stand")
-    for entry in report.labels:
-        if entry.blind_spots and entry.form != "none":
-            stdout.print(f"{entry.label}: {entry.blind_spots}", highlight=False)
-        for note in entry.notes:
-            stdout.print(f"{entry.label}: {note}", highlight=False)
+    print_table(
+        "What calibrators do not see: where references alone do, and where the correction is a guess",
+        ("of each correction", "pairs do not", "nobody does"),
+        [
+            (entry.words, _labels(entry.by_pairs, calibrated), _labels(entry.by_all, calibrated))
+            for entry in report.blind_directions()
+        ],
+    )
+    for labels, sentence in report.statements():
+        stdout.print(f"{', '.join(labels)}: {sentence}", highlight=False)
+
+
+def _count_rows(counts: Mapping[str, Mapping[str, int]], report: CalibrationReport) -> list[tuple[Any, ...]]:
+    """What there is, what was not used and why, what was; reasons that did not occur are left out."""
+    rows = []
+    for kind, use in (("pairs", report.pair_use), ("references", report.reference_use), ("repeats", {})):
+        known = counts.get(kind, {})
+        first = [key for key in known if key in ("in the database", "two observations of one star")]
+        usable = sorted(key for key in known if key.startswith("usable"))
+        reasons = [key for key in known if key not in (*first, *usable) and known[key]]
+        lines = [(key, known[key]) for key in (*first, *reasons, *usable)]
+        # Among the usable ones, what the solution made of them.
+        lines += [(f"  {key.replace('_', ' ')}", count) for key, count in use.items() if count]
+        rows += [(kind if number == 0 else None, *line) for number, line in enumerate(lines)]
+    return rows
 
 
 def _scatter_rows(labels: Sequence[LabelReport], kind: str) -> list[tuple[Any, ...]]:
@@ -304,18 +311,45 @@ def _scatter_rows(labels: Sequence[LabelReport], kind: str) -> list[tuple[Any, .
         held, used = getattr(entry, f"held_out_{kind}"), getattr(entry, kind)
         shown = held if held.count else used
         if shown.count:
-            numbers = (_rounded(value) for value in (shown.before, shown.after, shown.expected))
+            numbers = (_number(value) for value in (shown.before, shown.after, shown.expected))
             rows.append((entry.label, shown.count, shown.rejected, *numbers, "yes" if held.count else "no"))
     return rows
 
 
-def _by_snr(scale: ErrorScale, which: str) -> str:
-    """Ratios of scatter and error, by S/N."""
-    return ", ".join(f"{getattr(entry, which):.2f} (S/N {entry.low:.0f}+)" for entry in scale.bins)
+def _print_surveys(report: CalibrationReport) -> None:
+    """Zero-points and scales of the surveys, where there are two or more: one alone sets the scale."""
+    rows = [
+        (entry.label, survey, _number(zero), _number(error), *_scale(entry, survey))
+        for entry in report.labels
+        if len(entry.zero_points) > 1
+        for survey, (zero, error) in entry.zero_points.items()
+    ]
+    if rows:
+        title = "Surveys: zero-point above the common scale, and scale"
+        print_table(title, ("label", "survey", "zero-point", "error", "scale", "error"), rows)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3 if abs(value) < 10 else 1)
+def _scale(entry: LabelReport, survey: str) -> tuple[str | None, str | None]:
+    known = entry.survey_scales.get(survey)
+    return (None, None) if known is None else (f"{1 + known[0]:.3f}", f"{known[1]:.3f}")
+
+
+def _error_rows(scale: ErrorScale) -> list[tuple[Any, ...]]:
+    """The scale of one label's errors, and a line for each range of S/N: how right they were, and are."""
+    whole = (
+        scale.label, scale.count, f"{scale.scale:.2f}", f"{scale.slope:.2f}", _number(scale.floor)
+    )  # fmt: skip
+    rows = [(f"{entry.low:.0f}+", f"{entry.quoted:.2f}", f"{entry.scaled:.2f}") for entry in scale.bins]
+    first, *others = rows or [("", "", "")]
+    return [(*whole, *first), *((None,) * len(whole) + line for line in others)]
+
+
+def _labels(names: tuple[str, ...], every: tuple[str, ...]) -> str:
+    return f"all {len(every)}" if names == every and len(every) > 3 else ", ".join(names)
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _summary(row: CalibrationSetRow) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phdl_catalog.cli.output import JsonOption, print_json, print_table, stdout
+from phdl_catalog.cli.output import JsonOption, print_json, print_table, stderr, stdout
 
 if TYPE_CHECKING:
     from phdl_catalog.database.calibrators import ImportReport
@@ -20,7 +20,8 @@ MapOption = Annotated[
     typer.Option(
         "--map",
         metavar="OURS=THEIRS",
-        help="A column that is not recognised: our name = its name in the file.",
+        help="A column that is not recognised: our name = its name in the file, or a multiple (ra=15*RA), "
+        "an element (mg_fe=X_M[5]) or a difference (mg_fe=MG_H-FE_H) of columns.",
     ),
 ]
 
@@ -112,6 +113,8 @@ def _show(report: ImportReport, what: str, as_json: bool) -> None:
     for title, counts in (("Rows not used", report.skipped), ("Single values not used", report.left_out)):
         if counts:
             print_table(title, ("", "count"), list(counts.items()))
+    for warning in report.warnings:
+        stderr.print(f"looks wrong: {warning}", highlight=False)
     renamed = [(ours, theirs) for ours, theirs in report.columns.items() if ours != theirs]
     if renamed:
         print_table("Columns under another name", ("ours", "in the file"), renamed)

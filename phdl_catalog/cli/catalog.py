@@ -54,10 +54,14 @@ def build(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a release of that name that was never published.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check it at once: a good draft becomes candidate.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Build a catalogue release as a draft, beside the published one."""
     from phdl_catalog.catalog.building import build_release
+    from phdl_catalog.catalog.checking import check_release, report_dict
     from phdl_catalog.database.session import connect
 
     rule = _selection(selection, snr_min)
@@ -73,15 +77,27 @@ def build(
             replace=replace,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    checked = check_release(connect(pooled=False), report.name) if check else None
     if json:
-        print_json({**vars(report), "state": "draft"})
+        document = {**vars(report), "state": "draft" if checked is None else checked.state.value}
+        print_json(document if checked is None else {**document, "check": report_dict(checked)})
+        _fail_unless_passed(checked)
         return
     stdout.print(
         f"built {report.name}: {report.n_rows} subgiants of {report.n_stars} stars with {report.n_spectra} "
         f"usable spectra, model {report.model}, calibration {report.calibration_set or 'none'}",
         highlight=False,
     )
-    stderr.print(f"next: phdl catalog check {report.name}", highlight=False)
+    if checked is None:
+        stderr.print(f"next: phdl catalog check {report.name}", highlight=False)
+    else:
+        _print_check(checked)
+        _fail_unless_passed(checked)
+
+
+def _fail_unless_passed(report: CheckReport | None) -> None:
+    if report is not None and not report.passed:
+        raise typer.Exit(1)
 
 
 def _selection(path: Path | None, snr_min: float | None) -> SubgiantSelection:
@@ -106,7 +122,7 @@ def _selection(path: Path | None, snr_min: float | None) -> SubgiantSelection:
 
 
 @_commands.command("check")
-def check(
+def check_(
     name: _Name,
     json: JsonOption = False,
 ) -> None:
@@ -119,8 +135,7 @@ def check(
         print_json(report_dict(report))
     else:
         _print_check(report)
-    if not report.passed:
-        raise typer.Exit(1)
+    _fail_unless_passed(report)
 
 
 def _print_check(report: CheckReport) -> None:

@@ -262,11 +262,13 @@ def register_model(model: ModelArgument, as_json: JsonOption = False) -> None:
     from phdl_catalog.database.model_versions import sync_model
     from phdl_catalog.database.session import connect
     from phdl_catalog.emulator import load_model
+    from phdl_catalog.emulator.registry import keep_model
 
     emulator = load_model(model)
     engine = connect()
     with engine.begin() as connection:
         sync_model(connection, emulator)
+        keep_model(model, emulator.name)
     if as_json:
         print_json({"model": emulator.name, "sha256": emulator.sha256})
         return

@@ -52,14 +52,17 @@ def compare(
         if labels:
             stdout.print(f"only {name} has {', '.join(labels)}", highlight=False)
     print_table(
-        f"{second} minus {first}",
-        ("label", "population", "stars", "median", "scatter", "in sigma", f"error {first}",
-         f"error {second}"),
+        f"{second} (B) minus {first} (A)",
+        ("label", "population", "stars", "median", "scatter", "sigma", "error A", "error B"),
         [
             (
-                move.label, move.population, move.stars, round(move.median, 4), round(move.scatter, 4),
-                round(move.in_sigma, 2), round(move.error_a, 4), round(move.error_b, 4),
+                move.label, move.population, move.stars, _number(move.median), _number(move.scatter),
+                f"{move.in_sigma:.2f}", _number(move.error_a), _number(move.error_b),
             )
             for move in moves
         ],
     )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -97,14 +98,22 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+#: A number that is text already.
+_NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, (int, float)) or (isinstance(item, str) and bool(_NUMBER.fullmatch(item)))
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table for a person on stdout; numbers are right-aligned."""
+    """Print a table for a person on stdout; numbers, written out or not, are right-aligned."""
     listed = [tuple(row) for row in rows]
     if title:  # not the table's own title, which would be folded to the width of the table
         stdout.print(title, style="italic", markup=False, highlight=False)
     table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, show_header=any(columns))
     for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], (int, float)) for row in listed)
+        numeric = any(_is_number(row[index]) for row in listed)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         table.add_row(*("" if item is None else printable(item) for item in row))

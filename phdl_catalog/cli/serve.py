@@ -1,4 +1,4 @@
-"""``phdl serve``: the status page."""
+"""``phdl serve``: the pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
 ) -> None:
-    """Serve a page, and the same as JSON, on fit runs and catalogues; it runs until it is stopped."""
+    """Serve pages on fit runs and catalogues; it runs until it is stopped.
+
+    Each catalogue has a page of its own: what it is made of, how good its labels are, and the figures of its
+    calibration set.
+    """
     from socketserver import ThreadingMixIn
     from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 

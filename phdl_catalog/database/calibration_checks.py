@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from phdl_catalog.calibration.external import SUN, CheckedFits
-from phdl_catalog.calibration.matching import Stars, match_stars
+from phdl_catalog.calibration.matching import Stars, match_stars, what_was_tried
 from phdl_catalog.database.calibration_inputs import CalibratorCuts, read_fits, usable_observations
 from phdl_catalog.database.calibration_sets import CalibrationSetRow, load_solution
 from phdl_catalog.database.calibrator_columns import (
@@ -139,7 +139,7 @@ def corrected_fits(
     if not found.size:
         raise NotFoundError(
             f"none of the {len(stars)} stars has a usable fit by '{row.model}' with S/N of {cuts.min_snr:g} "
-            "or more; lower --min-snr, or fit more"
+            f"or more ({what_was_tried(stars, observations, cuts.radius)}); lower --min-snr, or fit more"
         )
     wanted = spectra[matched[found]]
     distinct, place = np.unique(wanted, return_inverse=True)

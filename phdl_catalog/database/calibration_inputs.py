@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from phdl_catalog.calibration.basis import COORDINATES
-from phdl_catalog.calibration.matching import Observations, Stars, find_repeats, match_stars
+from phdl_catalog.calibration.matching import (
+    Observations,
+    Stars,
+    find_repeats,
+    match_stars,
+    what_was_tried,
+)
 from phdl_catalog.database.covariance import unpack_covariance
 from phdl_catalog.database.model_versions import ModelVersionRow
 from phdl_catalog.database.queries import statement
@@ -105,6 +111,8 @@ class CalibrationInputs:
         Their surveys.
     counts : dict
         Of pairs and of reference stars in the database: how many are used, and why the rest is not.
+    tried : dict
+        Of pairs and of reference stars, where no star of them was found: by which keys, and how near.
     """
 
     label_names: tuple[str, ...]
@@ -123,6 +131,7 @@ class CalibrationInputs:
     reference_ids: Integers
     surveys: tuple[str, ...]
     counts: Mapping[str, Mapping[str, int]]
+    tried: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
         """SHA-256 of all values: the same digest, the same solution."""
@@ -151,11 +160,12 @@ def collect_inputs(connection: Connection, model: ModelVersionRow, cuts: Calibra
     """
     everything, all_observations = usable_observations(connection, model, cuts)
     counts: dict[str, dict[str, int]] = {}
+    tried: dict[str, str] = {}
     repeats = _repeats(everything, all_observations, cuts, counts)
     good = np.flatnonzero(all_observations.snr >= cuts.min_snr)
     spectrum_ids, observations = everything[good], all_observations.taken(good)
-    pair_ids, chance, pairs = _pairs(connection, observations, cuts, counts)
-    references = _references(connection, model.label_names, observations, cuts, counts)
+    pair_ids, chance, pairs = _pairs(connection, observations, cuts, counts, tried)
+    references = _references(connection, model.label_names, observations, cuts, counts, tried)
     calibrators = spectrum_ids[np.unique(np.r_[pairs.ravel(), references.rows]).astype(np.int64)]
     fits = read_fits(connection, model, np.union1d(calibrators, repeats.ravel()))
     pairs, rows = spectrum_ids[pairs], spectrum_ids[references.rows]
@@ -176,6 +186,7 @@ def collect_inputs(connection: Connection, model: ModelVersionRow, cuts: Calibra
         reference_ids=references.identifiers,
         surveys=references.surveys,
         counts=counts,
+        tried=tried,
     )
 
 
@@ -212,14 +223,17 @@ def _pairs(
     observations: Observations,
     cuts: CalibratorCuts,
     counts: dict[str, dict[str, int]],
+    tried: dict[str, str],
 ) -> tuple[Integers, Floats, Integers]:
     """Keys (M,), chance (M,) and observations (M, 2) of the usable pairs."""
     ids, chance, *columns = _columns(connection, "pairs", {}, "ifiiffffiiffff")
     tally = {"in the database": len(ids)}
     by_chance = chance > cuts.max_chance
-    first, second = (
-        match_stars(Stars(*columns[start : start + 6]), observations, cuts.radius) for start in (0, 6)
-    )
+    stars = tuple(Stars(*columns[start : start + 6]) for start in (0, 6))
+    first, second = (match_stars(side, observations, cuts.radius) for side in stars)
+    if len(ids) and max(first.max(), second.max()) < 0:
+        both = Stars(*(np.r_[one, other] for one, other in zip(columns[:6], columns[6:], strict=True)))
+        tried["pairs"] = what_was_tried(both, observations, cuts.radius)
     fitted = (first >= 0) & (second >= 0)
     twice = fitted & (first == second)
     tally["chance probability too large"] = int(by_chance.sum())
@@ -247,6 +261,7 @@ def _references(
     observations: Observations,
     cuts: CalibratorCuts,
     counts: dict[str, dict[str, int]],
+    tried: dict[str, str],
 ) -> _References:
     stars: dict[tuple[str, str], int] = {}
     places: list[tuple[Any, ...]] = []
@@ -259,14 +274,13 @@ def _references(
             places.append(tuple(place))
         entries.append((number, label_names.index(label), identifier, value, error))
     gaia, obsid, *numbers = zip(*places, strict=True) if places else ((),) * 6
-    matched = match_stars(
-        Stars(
-            np.array(gaia, dtype=np.int64), np.array(obsid, dtype=np.int64),
-            *(np.array(column, dtype=np.float64) for column in numbers),
-        ),
-        observations,
-        cuts.radius,
+    looked_for = Stars(
+        np.array(gaia, dtype=np.int64), np.array(obsid, dtype=np.int64),
+        *(np.array(column, dtype=np.float64) for column in numbers),
     )  # fmt: skip
+    matched = match_stars(looked_for, observations, cuts.radius)
+    if places and matched.max() < 0:
+        tried["reference stars"] = what_was_tried(looked_for, observations, cuts.radius)
     shape = (len(places), len(label_names))
     values, errors = np.full(shape, np.nan), np.full(shape, np.nan)
     identifiers = np.full(shape, -1, dtype=np.int64)

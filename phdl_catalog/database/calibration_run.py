@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from phdl_catalog.calibration import calibrate
-from phdl_catalog.database.calibration_inputs import CalibratorCuts, collect_inputs
+from phdl_catalog.database.calibration_inputs import CalibrationInputs, CalibratorCuts, collect_inputs
 from phdl_catalog.database.calibration_sets import find_same_set, find_set
 from phdl_catalog.database.calibration_store import store_solution
 from phdl_catalog.database.model_versions import find_model
@@ -115,13 +115,7 @@ def run_calibration(
     if same is not None and request.name in (None, same):
         return CalibrationOutcome(same, new=False)
     if not len(inputs.pairs) and not len(inputs.reference_rows):
-        known = inputs.counts["pairs"]["in the database"], inputs.counts["references"]["in the database"]
-        raise CalibrationError(
-            f"none of the {known[0]} pairs and {known[1]} reference stars in the database has a usable "
-            f"fit by '{request.model}' with S/N of {request.cuts.min_snr:g} or more; import more calibrators "
-            "(`phdl pairs import`, `phdl references import`), fit more, or lower --min-snr",
-            counts=inputs.counts,
-        )
+        raise CalibrationError(_nothing_usable(request, inputs), counts=inputs.counts)
     say(f"solving with {len(inputs.pairs)} pairs and {len(inputs.reference_rows)} reference stars")
     solution = calibrate(
         inputs.label_names,
@@ -144,6 +138,21 @@ def run_calibration(
     with engine.begin() as connection:
         name = store_solution(connection, model, inputs, solution, request.options, request.name)
     return CalibrationOutcome(name, new=True)
+
+
+def _nothing_usable(request: CalibrationRequest, inputs: CalibrationInputs) -> str:
+    pairs, references = (inputs.counts[kind]["in the database"] for kind in ("pairs", "references"))
+    if not pairs and not references:
+        return (
+            "there is no wide binary and no reference star in the database: import some with "
+            "`phdl pairs import` or `phdl references import`"
+        )
+    tried = "".join(f"; {kind}: {words}" for kind, words in inputs.tried.items())
+    return (
+        f"none of the {pairs:,} pairs and {references:,} reference stars in the database can be used with "
+        f"the fits of '{request.model}' with S/N of {request.cuts.min_snr:g} or more{tried}; import more "
+        "calibrators (`phdl pairs import`, `phdl references import`), fit more, or lower --min-snr"
+    )
 
 
 def _exists(connection: Any, name: str) -> bool:

@@ -116,7 +116,7 @@ def load_solution(connection: Connection, name: str) -> CalibrationSolution:
                 ),
             )
         )
-    report = {key: value for key, value in row.report.items() if key != "calibrators"}
+    report = {key: value for key, value in row.report.items() if key not in ("calibrators", "tried")}
     report["labels"] = [
         {key: value for key, value in offsets[label].report.items() if key != "error_bins"} for label in names
     ]

@@ -103,7 +103,7 @@ def store_solution(
             statement("calibration", "count_sets"), {"model_version_id": model.model_version_id}
         ).scalar_one()
         name = f"{model.name}-cal{count + 1}"
-    report = solution.report().to_dict()
+    report = {**solution.report().to_dict(), "calibrators": inputs.counts, "tried": inputs.tried}
     del report["labels"]
     configuration = {
         **options,
@@ -121,7 +121,7 @@ def store_solution(
             "configuration_hash": configuration_digest(options),
             "input_hash": inputs.digest(),
             "code_version": __version__,
-            "report": json.dumps({**report, "calibrators": inputs.counts}, allow_nan=False),
+            "report": json.dumps(report, allow_nan=False),
         },
     ).scalar_one()
     offsets = _offset_rows(key, solution)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phdl_catalog.database.calibrator_files import PublishedTable
+from phdl_catalog.database.calibrator_mistakes import suspicious_labels
 from phdl_catalog.errors import InputError
 from phdl_catalog.labels import ELEMENTS, LABELS
 
@@ -22,8 +23,8 @@ GAIA_ID = (
     "source_id", "gaia_id", "gaia_dr3_source_id", "dr3_source_id", "gaiadr3_source_id", "gaiaedr3_source_id",
     "source_id_gaiadr3", "gaia_source", "gdr3_source_id", "gaiadr3", "gaia_dr3_id", "gaiadr3_id",
 )  # fmt: skip
-RIGHT_ASCENSION = ("raj2000", "ra_icrs", "_ra", "f_ra", "ra_deg", "ra_gaia")
-DECLINATION = ("dej2000", "de_icrs", "decl", "f_dec", "dec_deg", "dec_gaia")
+RIGHT_ASCENSION = ("raj2000", "ra_icrs", "_ra", "f_ra", "ra_deg", "ra_gaia", "ra_dr2")
+DECLINATION = ("dej2000", "de_icrs", "decl", "f_dec", "dec_deg", "dec_gaia", "dec_dr2")
 STAR_NAME = (
     "star",
     "apogee_id",
@@ -59,8 +60,8 @@ _LABEL_SYNONYMS = {
     "v_micro": ("vmicro", "vmic", "xi"),
 }
 
-#: APOGEE ASPCAPFLAG: STAR_BAD (SDSS DR17 bitmasks).
-_ASPCAP_STAR_BAD = 1 << 23
+#: Bits of APOGEE (SDSS DR17 bitmasks): STAR_BAD; and BAD_PIXELS, VERY_BRIGHT_NEIGHBOR, LOW_SNR.
+_APOGEE_BAD = {"aspcapflag": 1 << 23, "starflag": 1 << 0 | 1 << 3 | 1 << 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,8 @@ class ReferenceColumns:
         Values left out because the survey flags them.
     outside : int
         Values left out because they are outside the physical bounds of the label.
+    warnings : tuple of str
+        What looks like a plausible mistake.
     """
 
     values: dict[str, Floats]
@@ -87,6 +90,7 @@ class ReferenceColumns:
     bad: NDArray[np.bool_]
     flagged: int
     outside: int
+    warnings: tuple[str, ...]
 
 
 def pair_column(table: PublishedTable, name: str, star: str) -> str | None:
@@ -116,25 +120,25 @@ def reference_columns(table: PublishedTable) -> ReferenceColumns:
         if column is None:
             continue
         value = table.numbers(column)
-        error_name = table.find(
-            f"e_{label}", (f"{label}_err", f"err_{label}", f"{label}_error", f"{column}_err", f"e_{column}")
-        )
         flagged += _leave_out_flagged(table, column, value, (f"flag_{label}", f"{label}_flag"))
-        values[label], errors[label], sources[label] = value, table.numbers(error_name), column
+        values[label], errors[label], sources[label] = value, _errors(table, label, column), column
     flagged += _from_hydrogen(table, values, errors, sources)
     if not values:
         raise InputError(
             f"{table.path.name} has no column of a label (teff, logg, fe_h, mg_fe, ...); name them with "
             f"--map, e.g. --map teff=TEMPERATURE; it has {', '.join(table.names)}"
         )
-    outside = 0
+    outside = {}
     for label, value in values.items():
         with np.errstate(invalid="ignore"):
             wrong = (value < LABELS[label].lower) | (value > LABELS[label].upper)
             errors[label][~(errors[label] > 0)] = np.nan
-        outside += int(wrong.sum())
+        outside[label] = int(wrong.sum())
         value[wrong] = np.nan
-    return ReferenceColumns(values, errors, sources, _bad_rows(table), flagged, outside)
+    warnings = tuple(suspicious_labels(values, sources, outside))
+    return ReferenceColumns(
+        values, errors, sources, _bad_rows(table), flagged, sum(outside.values()), warnings
+    )
 
 
 def _from_hydrogen(
@@ -164,23 +168,37 @@ def _from_hydrogen(
 
 def _leave_out_flagged(table: PublishedTable, column: str, value: Floats, names: tuple[str, ...]) -> int:
     """Make values NaN that the survey flags; GALAH flag_mg_fe, APOGEE MG_FE_FLAG, of DR19 mg_h_flags."""
-    name = table.find(f"flag_{column}", (*names, f"{column}_flag", f"{column}_flags"))
-    if name is None or table.table[name].dtype.kind not in "iub" or table.table[name].ndim > 1:
-        return 0
-    bad = np.asarray(np.ma.filled(np.ma.asarray(table.table[name]), 1)) != 0
+    bad = np.zeros(len(value), dtype=bool)
+    for term in table.terms(column):
+        name = table.find(f"flag_{term.name}", (*names, f"{term.name}_flag", f"{term.name}_flags"))
+        flags = None if name is None else table.set_bits(name)
+        if flags is not None:
+            bad |= flags
     count = int(np.isfinite(value[bad]).sum())
     value[bad] = np.nan
     return count
 
 
+def _errors(table: PublishedTable, label: str, column: str) -> Floats:
+    """Errors of a label: of its own column of errors, else of those of the columns it is made of."""
+    named = table.find(f"e_{label}", (f"{label}_err", f"err_{label}", f"{label}_error"))
+    if named is not None:
+        return table.numbers(named)
+    parts = []
+    for term in table.terms(column):
+        name = table.find(f"e_{term.name}", (f"{term.name}_err", f"err_{term.name}", f"{term.name}_error"))
+        if name is None or term.index is not None:
+            return np.full(len(table), np.nan)
+        parts.append(table.numbers(name) * term.factor)
+    return parts[0] if len(parts) == 1 else np.hypot(*parts)
+
+
 def _bad_rows(table: PublishedTable) -> NDArray[np.bool_]:
     bad = np.zeros(len(table), dtype=bool)
-    aspcap = table.find("aspcapflag")
-    if aspcap is not None and table.table[aspcap].dtype.kind in "iu":
-        bad |= np.asarray(np.ma.filled(np.ma.asarray(table.table[aspcap]), 0)) & _ASPCAP_STAR_BAD != 0
     # GALAH says 0 for good; APOGEE of SDSS DR19 has one flag for what ASPCAP calls bad.
-    for name in ("flag_sp", "flag_bad"):
+    for name, bits in {**_APOGEE_BAD, "flag_sp": -1, "flag_bad": -1}.items():
         column = table.find(name)
-        if column is not None:
-            bad |= np.asarray(np.ma.filled(np.ma.asarray(table.table[column]), 1)) != 0
+        flags = None if column is None else table.set_bits(column, bits)
+        if flags is not None:
+            bad |= flags
     return bad

@@ -26,6 +26,7 @@ from phdl_catalog.database.calibrator_columns import (
     reference_columns,
 )
 from phdl_catalog.database.calibrator_files import PublishedTable, read_published
+from phdl_catalog.database.calibrator_mistakes import suspicious_positions
 from phdl_catalog.database.calibrator_stars import with_stars
 from phdl_catalog.database.copy import merge_rows
 from phdl_catalog.database.events import record_event
@@ -59,6 +60,8 @@ class ImportReport:
         Of each label: how many values.
     left_out : dict
         Single values that were not used, by reason.
+    warnings : tuple of str
+        What looks like a plausible mistake; nothing was changed because of it.
     """
 
     file: str
@@ -70,6 +73,7 @@ class ImportReport:
     columns: Mapping[str, str]
     values: Mapping[str, int]
     left_out: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 def import_pairs(
@@ -133,7 +137,8 @@ def import_pairs(
         record_event(
             connection, f"wide_binary:{name}", "imported", {"file": path.name, "used": len(rows), **skipped}
         )
-    return import_report(path, name, table, len(rows), after - before, skipped, columns)
+    warnings = suspicious_positions(table, columns["ra_a"])
+    return import_report(path, name, table, len(rows), after - before, skipped, columns, warnings=warnings)
 
 
 def _pair_rows(
@@ -281,6 +286,7 @@ def import_references(
         {**columns, **labels.sources},
         counts,
         left_out,
+        (*labels.warnings, *suspicious_positions(table, columns["ra"])),
     )
 
 
@@ -375,6 +381,7 @@ def import_report(
     columns: Mapping[str, str | None],
     values: Mapping[str, int] | None = None,
     left_out: Mapping[str, int] | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> ImportReport:
     """Put the report of one file together; columns that were not found are left out."""
     return ImportReport(
@@ -387,4 +394,5 @@ def import_report(
         columns={ours: theirs for ours, theirs in columns.items() if theirs},
         values=dict(values or {}),
         left_out={reason: count for reason, count in (left_out or {}).items() if count},
+        warnings=warnings,
     )

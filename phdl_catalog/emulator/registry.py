@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 
 from phdl_catalog.emulator.model import Emulator
-from phdl_catalog.errors import NotFoundError
+from phdl_catalog.errors import ConflictError, NotFoundError
 from phdl_catalog.settings import get_settings
 
 SUFFIX = ".safetensors"
@@ -50,6 +51,35 @@ def find_model(name_or_path: str | Path) -> Path:
             f"there is no model '{name_or_path}': give the path of a {SUFFIX} file, or one of "
             f"{', '.join(known) or 'none (train one with `phdl model train`)'}"
         ) from None
+
+
+def keep_model(name_or_path: str | Path, name: str) -> Path:
+    """Copy a model file that lies elsewhere to where workers look for models of that name; others stay.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As for `find_model`.
+    name : str
+        Name of the model, as it stands in the file.
+
+    Raises
+    ------
+    ConflictError
+        If another model of that name is there.
+    """
+    source = find_model(name_or_path)
+    known = (packaged_models() | local_models()).get(name)
+    if known is None:
+        folder = get_settings().models_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        known = folder / f"{name}{SUFFIX}"
+        half = known.with_suffix(".part")
+        shutil.copyfile(source, half)
+        half.replace(known)
+    elif known.read_bytes() != source.read_bytes():
+        raise ConflictError(f"there is another model '{name}' at {known}; give the new one another name")
+    return known
 
 
 def load_model(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> Emulator:

@@ -1,7 +1,7 @@
-"""One page, as HTML and as JSON: how the fit runs stand and which catalogues there are.
+"""The pages: how the fit runs stand, which catalogues there are, and one page for each of them.
 
 A WSGI application, so that any server of that kind can run it.  It reads, in read-only transactions, and
-takes nothing from a request but its path.
+takes nothing from a request but its path, in which only names that exist have an answer.
 """
 
 from __future__ import annotations
@@ -9,14 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
+from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine
+from sqlalchemy import text as sql
 
-from phdl_catalog import __version__
-from phdl_catalog.catalog.releases import list_catalog_releases
+from phdl_catalog.catalog.describing import describe_release
+from phdl_catalog.catalog.releases import CatalogReleaseInfo, get_catalog_release, list_catalog_releases
+from phdl_catalog.database.calibration_sets import find_set
 from phdl_catalog.database.run_status import run_status
-from phdl_catalog.errors import ServiceError
+from phdl_catalog.errors import NotFoundError, ServiceError
+from phdl_catalog.web.catalog_page import catalog_page
+from phdl_catalog.web.figures import FigureCache
+from phdl_catalog.web.html import answer, page, row, table, text
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -24,28 +31,20 @@ if TYPE_CHECKING:
 _RUN_COLUMNS = ("run", "release", "model", "state", "spectra", "done", "failed", "rate", "eta_s")
 _CATALOG_COLUMNS = ("name", "state", "model", "calibration_set", "n_rows", "built_at", "published_at")
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>phdl-catalog</title>
-<style>
-body {{ font: 16px/1.5 sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; margin-bottom: 2rem }}
-th, td {{ padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #ccc }}
-</style>
-<h1>phdl-catalog</h1>
-<h2>Catalogues</h2>
-{catalogues}
-<h2>Fit runs</h2>
-{runs}
-<p>Version {version}. The same as JSON: <a href="/status">/status</a>.</p>
-</html>
-"""
+#: Pages of catalogues that are kept: their numbers take seconds to count and change with the state only.
+_MOST_PAGES = 50
 
 
 class StatusApplication:
-    """Answers ``/`` (HTML), ``/status`` (JSON) and ``/health`` (200, or 503 without a database).
+    """Answers these paths, and no other:
+
+    ==========================  =========================================================
+    ``/``                       catalogues and runs (HTML)
+    ``/status``                 the same as JSON
+    ``/health``                 200, or 503 without a database
+    ``/catalog/NAME``           a catalogue release (HTML)
+    ``/catalog/NAME/FIG.png``   a figure of its calibration set
+    ==========================  =========================================================
 
     Parameters
     ----------
@@ -55,25 +54,37 @@ class StatusApplication:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(postgresql_readonly=True)
+        self._figures = FigureCache()
+        self._pages: dict[tuple[Any, ...], str] = {}
+        self._lock = Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            return _answer(
+            return answer(
                 start_response, "405 Method Not Allowed", "text/plain", "only GET is answered here\n"
             )
         try:
-            match environ.get("PATH_INFO", "/"):
-                case "/":
-                    return _answer(start_response, "200 OK", "text/html", self._page())
-                case "/status":
+            match environ.get("PATH_INFO", "/").split("/")[1:]:
+                case [""]:
+                    return answer(start_response, "200 OK", "text/html", self._front_page())
+                case ["status"]:
                     document = json.dumps(self.status(), indent=2)
-                    return _answer(start_response, "200 OK", "application/json", document + "\n")
-                case "/health":
+                    return answer(start_response, "200 OK", "application/json", document + "\n")
+                case ["health"]:
                     self._ping()
-                    return _answer(start_response, "200 OK", "text/plain", "ok\n")
+                    return answer(start_response, "200 OK", "text/plain", "ok\n")
+                case ["catalog", name]:
+                    return answer(start_response, "200 OK", "text/html", self._catalog_page(name))
+                case ["catalog", name, file] if file.endswith(".png"):
+                    picture = self._figure(name, file.removesuffix(".png"))
+                    return answer(start_response, "200 OK", "image/png", picture, lasting=True)
         except ServiceError as error:
-            return _answer(start_response, "503 Service Unavailable", "text/plain", f"{error}\n")
-        return _answer(start_response, "404 Not Found", "text/plain", "there are /, /status and /health\n")
+            return answer(start_response, "503 Service Unavailable", "text/plain", f"{error}\n")
+        except NotFoundError as error:
+            return answer(start_response, "404 Not Found", "text/plain", f"{error}\n")
+        return answer(
+            start_response, "404 Not Found", "text/plain", "there are /, /status, /health and /catalog/NAME\n"
+        )
 
     def status(self) -> dict[str, Any]:
         """Runs as `phdl fit status --json` has them, and catalogue releases."""
@@ -85,35 +96,58 @@ class StatusApplication:
 
     def _ping(self) -> None:
         with self._engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+            connection.execute(sql("SELECT 1"))
 
-    def _page(self) -> str:
+    def _front_page(self) -> str:
         status = self.status()
-        return _PAGE.format(
-            catalogues=_table(_CATALOG_COLUMNS, status["catalogs"]),
-            runs=_table(_RUN_COLUMNS, status["runs"]),
-            version=escape(__version__),
+        catalogs = [
+            [f'<a href="/catalog/{quote(entry["name"])}">{escape(entry["name"])}</a>']
+            + [text(entry[column]) for column in _CATALOG_COLUMNS[1:]]
+            for entry in status["catalogs"]
+        ]
+        runs = [[text(entry[column]) for column in _RUN_COLUMNS] for entry in status["runs"]]
+        body = (
+            f"<h2>Catalogues</h2>\n{_listed(_CATALOG_COLUMNS, catalogs)}\n"
+            f"<h2>Fit runs</h2>\n{_listed(_RUN_COLUMNS, runs)}\n"
+            '<p>The same as JSON: <a href="/status">/status</a>.</p>'
         )
+        return page("phdl-catalog", body)
+
+    def _catalog_page(self, name: str) -> str:
+        with self._engine.connect() as connection:
+            release = _existing(connection, name)
+            if release.checksum is None:
+                # A draft may be built anew: its numbers are counted each time.
+                return catalog_page(describe_release(connection, name))
+            key = (release.catalog_release_id, release.state, _set_state(connection, release))
+            with self._lock:
+                if key not in self._pages:
+                    if len(self._pages) >= _MOST_PAGES:
+                        self._pages.clear()
+                    self._pages[key] = catalog_page(describe_release(connection, name))
+                return self._pages[key]
+
+    def _figure(self, name: str, figure: str) -> bytes:
+        with self._engine.connect() as connection:
+            release = _existing(connection, name)
+            if release.calibration_set is None:
+                raise NotFoundError("this catalogue is not calibrated: it has no figures")
+            row = find_set(connection, release.calibration_set)
+            return self._figures.png(connection, row.calibration_set_id, row.name, figure)
 
 
-def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+def _existing(connection: Connection, name: str) -> CatalogReleaseInfo:
+    """The release of a name from a request; what cannot be a name never reaches the database."""
+    if "\x00" in name:
+        raise NotFoundError("there is no such catalogue release")
+    return get_catalog_release(connection, name)
+
+
+def _set_state(connection: Connection, release: CatalogReleaseInfo) -> str | None:
+    return release.calibration_set and find_set(connection, release.calibration_set).state
+
+
+def _listed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return "<p>None yet.</p>"
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{_cell(row[column])}</td>' for column in columns)}</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return escape(f"{value:.1f}" if isinstance(value, float) else str(value))
-
-
-def _answer(start_response: StartResponse, status: str, kind: str, body: str) -> Iterable[bytes]:
-    data = body.encode()
-    headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(data)))]
-    start_response(status, headers)
-    return [data]
+    return table(row([escape(column) for column in columns], tag="th"), (row(cells) for cells in rows))

@@ -145,6 +145,8 @@ def test_a_pair_given_twice_or_with_itself_counts_once() -> None:
         ({"labels": np.zeros((390, 3))}, r"\(N, 4\).*\(390, 3\)"),
         ({"pairs": np.zeros((5, 3), dtype=int)}, r"\(M, 2\).*\(5, 3\)"),
         ({"pairs": np.array([[0, 390]])}, "between 0 and 389"),
+        ({"pairs": [[0, 1], [2]]}, r"pairs must have shape \(M, 2\)"),
+        ({"reference_labels": 1j * np.ones((150, 4))}, "not of complex ones"),
         ({"pairs": np.array([[0.0, 1.0]])}, "integers"),
         ({"pair_chance": np.zeros(3)}, r"\(120,\).*\(3,\)"),
         ({"reference_labels": np.zeros((4, 4))}, r"\(150, 4\).*\(4, 4\)"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phdl_catalog.calibration.matching import Observations, Stars, match_stars
+from phdl_catalog.calibration.matching import Observations, Stars, match_stars, what_was_tried
 from phdl_catalog.errors import InputError
 
 ARCSEC = 1 / 3600
@@ -83,3 +83,21 @@ def test_nothing_to_match_is_no_error() -> None:
 def test_a_radius_must_be_positive() -> None:
     with pytest.raises(InputError, match="positive"):
         match_stars(stars(ra=[1.0], dec=[1.0]), OBSERVED, radius=0)
+
+
+def test_where_nothing_matched_it_says_by_which_keys_and_how_near_the_nearest_was() -> None:
+    wanted = stars(
+        gaia_source_id=[8, -1], ra=[20.0 + 7 * ARCSEC / np.cos(np.deg2rad(5)), 30.5], dec=[-5.0, 0.0]
+    )
+    assert match_stars(wanted, OBSERVED).tolist() == [-1, -1]
+    told = what_was_tried(wanted, OBSERVED, 3.0)
+    assert "by Gaia source (1 stars and 3 fits have one)" in told
+    assert "by obsid (0 stars and 5 fits have one)" in told
+    assert (
+        "by position (2 stars and 4 fits have one; the nearest two are 7.0 arcsec apart, 3 arcsec are" in told
+    )
+    far = what_was_tried(stars(ra=[30.5], dec=[0.0]), OBSERVED, 3.0)
+    assert "0.50 degrees apart" in far
+    assert what_was_tried(wanted, OBSERVED.taken(np.empty(0, dtype=np.int64)), 3.0).startswith(
+        "there is no usable"
+    )

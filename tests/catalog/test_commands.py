@@ -35,8 +35,9 @@ def test_the_whole_life_of_a_release_in_json(survey):
         built["checksum"],
     )
     assert json.loads(run("catalog", "publish", "a", "--json"))["published"] == "a"
-    run("catalog", "build", "-m", "first", "--calibration", "none", "--name", "b", "--snr-min", "30")
-    run("catalog", "check", "b")
+    options = ("-m", "first", "--calibration", "none", "--name", "b", "--snr-min", "30", "--check")
+    again = json.loads(run("catalog", "build", *options, "--json"))
+    assert (again["state"], again["check"]["passed"]) == ("candidate", True)
     run("catalog", "publish", "b")
     listed = json.loads(run("catalog", "list", "--json"))["releases"]
     assert [(entry["name"], entry["state"]) for entry in listed] == [("b", "published"), ("a", "superseded")]

@@ -263,6 +263,7 @@ def test_the_real_hypatia_catalogue_comes_in(database: Engine, shared_data: Path
     assert rows_add_up(report)
     assert report.used > 8000
     assert report.values["mg_fe"] > 5000
+    assert report.warnings == ()
 
 
 @pytest.mark.shared_data
@@ -272,6 +273,7 @@ def test_the_real_gaia_benchmark_stars_come_in(database: Engine, shared_data: Pa
     assert rows_add_up(report)
     assert report.values["teff"] > 150
     assert report.values["logg"] > 150
+    assert report.warnings == ()
 
 
 def test_pairs_that_number_the_stars_of_another_table(database: Engine, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from phdl_catalog import Emulator, load_model
 from phdl_catalog.emulator.grid import load_grid
-from phdl_catalog.errors import InputError, ModelError, NotFoundError
+from phdl_catalog.emulator.registry import find_model, keep_model
+from phdl_catalog.errors import ConflictError, InputError, ModelError, NotFoundError
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +186,21 @@ def test_the_stated_error_is_found_again_on_the_grid(model: Emulator, shared_dat
     stated = model.metadata["metrics"]
     assert found.rms == pytest.approx(stated["rms"], rel=1e-3)
     assert found.rms_core == pytest.approx(stated["rms_core"], rel=1e-3)
+
+
+def test_a_model_file_from_elsewhere_is_kept_where_workers_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHDL_DATA_DIR", str(tmp_path / "data"))
+    elsewhere = tmp_path / "download.safetensors"
+    elsewhere.write_bytes(b"weights")
+    kept = keep_model(elsewhere, "better")
+    assert kept == find_model("better")
+    assert kept.read_bytes() == b"weights"
+    assert keep_model(elsewhere, "better") == kept
+    elsewhere.write_bytes(b"others")
+    with pytest.raises(ConflictError, match="another model 'better'"):
+        keep_model(elsewhere, "better")
+    # The packaged one stays where it is.
+    assert keep_model("default", "default") == find_model("default")
+    assert {path.name for path in kept.parent.iterdir()} == {"better.safetensors"}

@@ -14,7 +14,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InternalError
 
 from phdl_catalog.database.session import connect
-from phdl_catalog.web.status import StatusApplication, _cell
+from phdl_catalog.web.html import text as cell
+from phdl_catalog.web.status import StatusApplication
 from tests.database_rows import add_model, add_release, add_run
 
 
@@ -49,7 +50,7 @@ def test_the_page_has_a_row_for_every_run(database: Engine, run: int) -> None:
 
 
 def test_what_comes_from_the_database_is_escaped() -> None:
-    assert _cell("<script>") == "&lt;script&gt;"
+    assert cell("<script>") == "&lt;script&gt;"
 
 
 def test_health_is_bad_without_a_database(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

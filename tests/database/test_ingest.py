@@ -312,7 +312,10 @@ def make_tree(folder: Path) -> None:
 CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "folder": (lambda f: [str(f)], ["a", "b/10", "b/2", "b/c/x", "b/own", "z"]),
     "file": (lambda f: [str(f / "z")], ["z"]),
-    "folder and what is in it": (lambda f: [str(f / "b" / "2"), str(f)], ["a", "b/10", "b/2", "b/c/x", "b/own", "z"]),
+    "folder and what is in it": (
+        lambda f: [str(f / "b" / "2"), str(f)],
+        ["a", "b/10", "b/2", "b/c/x", "b/own", "z"],
+    ),
     "twice the same": (lambda f: [str(f / "z"), str(f / "b" / ".." / "z")], ["z"]),
     "pattern": (lambda f: [str(f / "b" / "[0-9]*")], ["b/10", "b/2"]),
     "deep pattern": (lambda f: [str(f / "**" / "x")], ["b/c/x"]),

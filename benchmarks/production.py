@@ -295,7 +295,7 @@ def _calibrate_and_build(engine: Engine, url: str, table: Table, size: int, *, c
     job = Job(url, f"r{size}-{int(time.time())}")
     done = in_own_process(calibrate, job)
     table.note("re-calibration", "s", size, done.seconds)
-    table.note("... memory beyond what a process begins with", "MiB", size, done.memory)
+    table.note("... memory of the calibration", "MiB", size, done.memory)
     view = f"calibrated_{job.name.replace('-', '_')}"
     mean = f"SELECT round(fe_h::numeric, 1), avg(mg_fe), avg(e_cal_mg_fe) FROM phdl.{view} GROUP BY 1"
     _ask(engine, table, size, {"calibrated_<set>: mean [Mg/Fe] by metallicity": mean})
@@ -303,7 +303,7 @@ def _calibrate_and_build(engine: Engine, url: str, table: Table, size: int, *, c
         return
     done = in_own_process(build, job)
     table.note("catalogue built", "s", size, done.seconds)
-    table.note("... memory beyond what a process begins with", "MiB", size, done.memory)
+    table.note("... memory of the catalogue", "MiB", size, done.memory)
     table.note("rows of the catalogue", "rows", size, done.result)
 
 

@@ -282,6 +282,19 @@ def test_damaged_pixels_quarantine_their_spectrum_only(release: Engine, tmp_path
     assert counts(release) == {"fits": 20, "spectra_fitted": 20, "labelled": 19, "spectra": 20, "open": 0}
 
 
+@pytest.mark.parametrize("message", ["a NUL \0 in it", "half a character \udcff"])
+def test_an_error_whose_text_no_database_can_hold_is_recorded_all_the_same(
+    release: Engine, message: str
+) -> None:
+    def strange(claim: Claim, block: PixelBlock) -> FitResult:
+        raise ValueError(message)
+
+    first = chunks(release)[0]
+    assert run_chunk(first, bench(strange)) is ChunkOutcome.FAILED
+    text_kept = one(release, "SELECT error_text FROM phdl.fit_chunk WHERE fit_chunk_id = :chunk", first)
+    assert str(text_kept).startswith(f"ValueError: {message[:6]}")
+
+
 def test_a_spectrum_that_was_removed_from_its_release_is_put_aside_alone(release: Engine) -> None:
     with release.begin() as connection:
         connection.execute(text("DELETE FROM phdl.spectrum WHERE obsid = 5"))

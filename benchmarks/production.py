@@ -1,20 +1,25 @@
 """How the database grows: writing, claiming, status, views, catalogue and calibration at more and more fits.
 
-    python benchmarks/production.py [--rows 100000 1000000] [--parts write queue] [--directory FOLDER]
+    python benchmarks/production.py [--rows 100000 1000000] [--parts write queue] [--directory FOLDER --keep]
 
 An embedded PostgreSQL of its own is started for this, durable as in production, indexes and constraints on,
-and removed afterwards.  Fits have 32 labels.  The last column is the exponent between the first and the last
-size: 1 is linear, and what is much larger is a defect.  On a machine that does other things too, look at the
-processor times.  A row of `spectrum` and `fit` takes about 2.4 kB, 10^7 of them 25 GB; the log before a
-checkpoint and a catalogue come on top, and a disk without room for it all is refused at the start.
+and removed afterwards.  Fits have 32 labels.  The database grows from one size to the next and is measured at
+each; the last columns say by what a time grows in a decade: 10 is linear, and what is much more is a defect.
+On a machine that does other things too, look at the processor times.  A row of `spectrum` and `fit` takes
+about 2.4 kB, 10^7 of them 25 GB; the log before a checkpoint and a catalogue come on top, and a disk without
+room for it all is refused at the start.
 
 | part | what | at 10^7 rows |
 | --- | --- | --- |
-| write | rows of `spectrum`, fits with and without covariance; the other parts but `queue` need it | 25 GB |
+| write | the last rows of a size: fits with and without covariance | 25 GB |
 | enqueue | plan and enqueue a run, and again | |
 | views | one star, a mean by metallicity, one label of all | |
-| calibration, catalogue | `phdl calibrate`, `phdl catalog build` | 5 GB |
+| calibration | `phdl calibrate`, and a mean of calibrated labels by query | |
+| catalogue | `phdl catalog build` | 5 GB |
 | queue | status, rounds of the dispatcher, claims, always up to 10^7 spectra too | 0.1 GB |
+
+Growing takes longest and is no measurement: `--keep` leaves the database in FOLDER and goes on with it the
+next time, so that `--parts none --rows 9800000` may grow it in the background.
 """
 
 # ruff: noqa: S608 - names of this file, and numbers
@@ -22,6 +27,8 @@ checkpoint and a catalogue come on top, and a disk without room for it all is re
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import math
 import shutil
 import signal
@@ -37,14 +44,21 @@ from production_rows import (
     CHUNK,
     MODEL,
     RELEASE,
+    SENT,
     Claims,
+    Job,
     Part,
     add_done_chunks,
     add_spectra,
+    build,
+    calibrate,
     claim_all,
     engine_for,
+    in_own_process,
     in_processes,
+    multiply_fits,
     prepare,
+    spectra_there,
     write_part,
 )
 from sqlalchemy import Engine, text
@@ -53,8 +67,8 @@ T = TypeVar("T")
 
 PARTS = ("write", "enqueue", "views", "calibration", "catalogue", "queue")
 
-#: Fits written without covariance, into the partition of another model.
-_WITHOUT_COVARIANCE = 51_200
+#: The last so many fits of a size are the measured ones.
+_MEASURED = 204_800
 
 _CLAIMS, _CLAIMERS = 8_000, 8
 
@@ -73,24 +87,26 @@ class Table:
         from phdl_catalog.cli.output import print_table
 
         sizes = sorted({size for values in self.values.values() for size in values})
+        steps = list(itertools.pairwise(sizes))
         rows = [
             (
                 what,
                 unit,
                 *(f"{values[size]:,.4g}" if size in values else "" for size in sizes),
-                _exponent(values, unit),
+                *(_growth(values, step) for step in steps),
             )
             for (what, unit), values in self.values.items()
         ]
-        print_table(title, ("what", "unit", *(f"{size:,}" for size in sizes), "exponent"), rows)
+        decades = (f"x a decade to {size:,}" for _, size in steps)
+        print_table(title, ("what", "unit", *(f"{size:,}" for size in sizes), *decades), rows)
 
 
-def _exponent(values: dict[int, float], unit: str) -> str:
-    """By which power of the number of rows the time grows."""
-    sizes = sorted(values)
-    if unit not in ("s", "ms") or len(sizes) < 2:
+def _growth(values: dict[int, float], step: tuple[int, int]) -> str:
+    """By what a value grows where the rows become ten times as many."""
+    before, after = step
+    if not values.get(before) or not values.get(after):
         return ""
-    return f"{math.log(values[sizes[-1]] / values[sizes[0]]) / math.log(sizes[-1] / sizes[0]):.2f}"
+    return f"{(values[after] / values[before]) ** (1 / math.log10(after / before)):.2f}"
 
 
 def timed(function: Callable[[], T], repeats: int = 1) -> tuple[float, T]:
@@ -107,31 +123,37 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="numbers of fits")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument(
+        "--parts", nargs="+", choices=(*PARTS, "none"), default=PARTS, help="what to measure; none: grow"
+    )
     parser.add_argument("--writers", type=int, default=2, help="processes that write at once")
     parser.add_argument("--directory", type=Path, help="where the database is made; default: temporary")
+    parser.add_argument("--keep", action="store_true", help="leave it there, and go on with it the next time")
     options = parser.parse_args()
 
     from phdl_catalog.database import migrate
     from phdl_catalog.services.postgres_server import PostgresServer
 
+    if options.keep and options.directory is None:
+        parser.error("--keep needs a --directory")
     # What is started is stopped and what is made removed, also where the benchmark is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    work = Path(tempfile.mkdtemp(prefix="phdl-", dir=options.directory))
-    parts, begun = frozenset(options.parts), time.perf_counter()
-    _require_disk(work, max(options.rows), parts)
+    work = options.directory / "kept" if options.keep else Path(tempfile.mkdtemp(dir=options.directory))
+    work.mkdir(exist_ok=True)
+    parts, begun = frozenset(options.parts) - {"none"}, time.perf_counter()
     server = PostgresServer(work / "postgresql", work / "run")
-    server.start()
     try:
+        _require_disk(work, max(options.rows), parts)
+        server.start()
         url = server.url()
         engine = engine_for(url)
         migrate.upgrade(engine)
         prepare(engine)
         rows, jobs = Table(), Table()
-        before = 0
-        for size in sorted(options.rows) if parts - {"queue"} else ():
-            at_size(engine, url, rows, (before, size), options.writers, parts)
-            before = size
+        for size in sorted(options.rows) if parts != {"queue"} else ():
+            print(f"{size:,} rows", flush=True)
+            grow(engine, url, rows, size, options.writers, write="write" in parts)
+            at_size(engine, url, rows, size, parts)
             print(f"  {size:>10,} after {time.perf_counter() - begun:.0f} s", flush=True)
         if "queue" in parts:
             queue(engine, url, jobs, sorted(options.rows))
@@ -141,53 +163,66 @@ def main() -> None:
         engine.dispose()
     finally:
         server.stop()
-        shutil.rmtree(work, ignore_errors=True)
+        if not options.keep:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _require_disk(work: Path, rows: int, parts: frozenset[str]) -> None:
     """Say how much disk it will take, and end if there is not as much."""
-    needed = 2e9 + (2400 * rows + 5e9 * min(1.0, rows / 1e6) if parts - {"queue"} else 0)
+    needed = 2e9 + (2400 * rows + 5e9 * min(1.0, rows / 1e6) if parts != {"queue"} else 0)
     needed += 600 * rows if parts & {"catalogue"} else 0
+    needed -= sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
     free = shutil.disk_usage(work).free
-    print(f"needs {needed / 1e9:.0f} GB in {work.parent}, which has {free / 1e9:.0f} GB; removed at the end")
+    print(f"needs {max(0.0, needed) / 1e9:.0f} GB more in {work.parent}, which has {free / 1e9:.0f} GB")
     if free < needed:
-        work.rmdir()
         raise SystemExit("too little room: --directory names another place")
 
 
-def at_size(
-    engine: Engine, url: str, table: Table, rows: tuple[int, int], writers: int, parts: frozenset[str]
-) -> None:
-    """Grow from one number of rows to another, and measure there."""
-    before, size = rows
-    print(f"{size:,} rows", flush=True)
-    table.note("rows of spectrum made", "s", size, timed(lambda: add_spectra(engine, before, size))[0])
-    written(url, table, size, (before, size), writers)
-    again = (0, min(size, _WITHOUT_COVARIANCE))
+def grow(engine: Engine, url: str, table: Table, size: int, writers: int, *, write: bool) -> None:
+    """Grow to a number of rows.
+
+    Most are multiplied in the server; the last of them are written as workers write, to be measured, if asked
+    for: with one writer and several, without covariance and with it.
+    """
+    before = spectra_there(engine)
+    if size <= before:
+        return
+    seconds = timed(lambda: add_spectra(engine, before, size))[0]
+    table.note("a million rows of spectrum made", "s", size, 1e6 * seconds / (size - before))
+    measured = max(before, size - _MEASURED) if write else size
+    sent = max(before, min(SENT, measured))
+    if sent > before:
+        _written(url, table, size, (before, sent), writers, "fits written from nothing")
+    if measured > sent:
+        seconds = timed(lambda: multiply_fits(engine, sent, measured))[0]
+        table.note("a million fits made in the server", "s", size, 1e6 * seconds / (measured - sent))
+    if not write:
+        return
+    last = (measured, size)
     for processes in sorted({1, writers}):
-        with engine.begin() as connection:
-            connection.execute(text("TRUNCATE phdl.fit_model_2"))
-        written(url, table, size, again, processes, model=2, with_covariance=False)
+        _written(url, table, size, last, processes, "fits written, no covariance", with_covariance=False)
+        _forget(engine, *last)
+    _written(url, table, size, last, writers, "fits written, with covariance")
+
+
+def _forget(engine: Engine, first: int, last: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("DELETE FROM phdl.fit_model_1 WHERE spectrum_id > :first AND spectrum_id <= :last"),
+            {"first": first, "last": last},
+        )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE phdl.fit"))
-        bytes_a_fit = connection.scalar(text("SELECT pg_total_relation_size('phdl.fit_model_1')")) or 0
-    table.note("a fit on disk, indexes included", "bytes", size, bytes_a_fit / size)
-    if "enqueue" in parts:
-        _enqueue(engine, table, size)
-    if "views" in parts:
-        _views(engine, table, size)
-    if parts & {"calibration", "catalogue"}:
-        _calibrate_and_build(engine, table, size, catalogue="catalogue" in parts)
+        connection.execute(text("VACUUM phdl.fit_model_1"))
 
 
-def written(
+def _written(
     url: str,
     table: Table,
     size: int,
     rows: tuple[int, int],
     writers: int,
+    what: str,
     *,
-    model: int = 1,
     with_covariance: bool = True,
 ) -> None:
     """Fits a second over the time that the writers spent writing, not making them up; and processor time.
@@ -197,12 +232,25 @@ def written(
     first, last = rows
     step = -(-(last - first) // writers)
     edges = [(start, min(start + step, last)) for start in range(first, last, step)]
-    parts = [Part(url, *edge, model, model, with_covariance) for edge in edges]
-    spent = in_processes(write_part, parts)
-    what = f"{'with' if with_covariance else 'no'} covariance, {writers} writer{'s' * (writers > 1)}"
-    table.note(f"fits written, {what}", "1/s", size, (last - first) / max(part.seconds for part in spent))
+    spent = in_processes(write_part, [Part(url, *edge, 1, 1, with_covariance) for edge in edges])
+    what = f"{what}, {writers} writer{'s' * (writers > 1)}"
+    table.note(what, "1/s", size, (last - first) / max(part.seconds for part in spent))
     processor = sum(part.client + part.server for part in spent) / (last - first)
     table.note(f"... processor time of one, {what}", "us", size, 1e6 * processor)
+
+
+def at_size(engine: Engine, url: str, table: Table, size: int, parts: frozenset[str]) -> None:
+    """Measure what reads."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE phdl.fit"))
+        bytes_a_fit = connection.scalar(text("SELECT pg_total_relation_size('phdl.fit_model_1')")) or 0
+    table.note("a fit on disk, indexes included", "bytes", size, bytes_a_fit / size)
+    if "enqueue" in parts:
+        _enqueue(engine, table, size)
+    if "views" in parts:
+        _views(engine, table, size)
+    if parts & {"calibration", "catalogue"}:
+        _calibrate_and_build(engine, url, table, size, catalogue="catalogue" in parts)
 
 
 def _enqueue(engine: Engine, table: Table, size: int) -> None:
@@ -225,34 +273,38 @@ def _enqueue(engine: Engine, table: Table, size: int) -> None:
 
 def _views(engine: Engine, table: Table, size: int) -> None:
     star = 100_000 + size // 2
-    queries = {
+    _ask(engine, table, size, {
         "labels of one star, by obsid": f"SELECT * FROM phdl.labels_{MODEL} WHERE obsid = {star}",
         "labels_<model>: mean [Mg/Fe] by metallicity": "SELECT round(fe_h::numeric, 1), avg(mg_fe) "
         f"FROM phdl.labels_{MODEL} WHERE flags = 0 AND snr_g > 50 GROUP BY 1",
         "label_long: all of one label": "SELECT count(*), avg(value) FROM phdl.label_long "
         f"WHERE model = '{MODEL}' AND label = 'mg_fe'",
-    }
-    repeats = 2 if size < 1e7 else 1
+    })  # fmt: skip
+
+
+def _ask(engine: Engine, table: Table, size: int, queries: dict[str, str]) -> None:
     with engine.connect() as connection:
         for what, query in queries.items():
-            seconds, _ = timed(lambda q=query: connection.execute(text(q)).all(), repeats)  # type: ignore[misc]
+            asked = functools.partial(connection.execute, text(query))
+            seconds = timed(lambda ask=asked: ask().all(), 2 if size < 1e7 else 1)[0]  # type: ignore[misc]
             table.note(what, "s", size, seconds)
 
 
-def _calibrate_and_build(engine: Engine, table: Table, size: int, *, catalogue: bool) -> None:
-    from phdl_catalog.catalog.building import build_release
-    from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
-    from phdl_catalog.database.calibration_sets import certify_set
-
-    seconds, outcome = timed(lambda: run_calibration(engine, CalibrationRequest(MODEL, name=f"set{size}")))
-    table.note("re-calibration", "s", size, seconds)
-    with engine.begin() as connection:
-        certify_set(connection, outcome.name)
+def _calibrate_and_build(engine: Engine, url: str, table: Table, size: int, *, catalogue: bool) -> None:
+    """Each in a process of its own, whose memory is its own."""
+    job = Job(url, f"r{size}-{int(time.time())}")
+    done = in_own_process(calibrate, job)
+    table.note("re-calibration", "s", size, done.seconds)
+    table.note("... memory of the calibration", "MiB", size, done.memory)
+    view = f"calibrated_{job.name.replace('-', '_')}"
+    mean = f"SELECT round(fe_h::numeric, 1), avg(mg_fe), avg(e_cal_mg_fe) FROM phdl.{view} GROUP BY 1"
+    _ask(engine, table, size, {"calibrated_<set>: mean [Mg/Fe] by metallicity": mean})
     if not catalogue:
         return
-    seconds, report = timed(lambda: build_release(engine, MODEL, name=f"r{size}"))
-    table.note("catalogue built", "s", size, seconds)
-    table.note("rows of the catalogue", "rows", size, report.n_rows)
+    done = in_own_process(build, job)
+    table.note("catalogue built", "s", size, done.seconds)
+    table.note("... memory of the catalogue", "MiB", size, done.memory)
+    table.note("rows of the catalogue", "rows", size, done.result)
 
 
 def queue(engine: Engine, url: str, table: Table, sizes: list[int]) -> None:
@@ -260,10 +312,8 @@ def queue(engine: Engine, url: str, table: Table, sizes: list[int]) -> None:
     from phdl_catalog.database.outbox import finish_runs, in_flight, take_due
     from phdl_catalog.database.run_status import error_status, run_status, worker_status
 
-    there = 0
     for size in sorted({*sizes, 10_000_000}):
-        add_done_chunks(engine, 2, size // CHUNK - there)
-        there = size // CHUNK
+        add_done_chunks(engine, 2, size // CHUNK)
         with engine.begin() as connection:
             connection.execute(
                 text("INSERT INTO phdl.fit_chunk (fit_run_id, spectrum_ids) SELECT 2, ARRAY(SELECT "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,17 +39,27 @@ CHUNK = 256
 #: Gaia source of the first star; the others follow.
 _GAIA = 4472832130942570000
 
+#: Fits that are sent to the server; more are made of them there.
+SENT = 102_400
+
 #: Stars drawn; the rest of the rows repeat them.
 _STARS = 20_000
 
+#: The 4,000 spectra of a plate follow each other and lie in one of 3,072 cells of the sky (HEALPix order 4).
 _SPECTRA = """
 INSERT INTO phdl.spectrum (release_id, obsid, gaia_source_id, uri, sha256, state, shard, shard_row,
                            first_pixel, n_pixels, ra, dec, healpix_29, snr_g, class)
 SELECT 1, 100000 + g, :gaia + g, 'file:///data/' || g || '.fits', md5(g::text) || md5('x' || g), 'accepted',
        'dr10/' || g / 1024, g % 1024, 35682, 3909, (g * 0.000137) % 360, (g * 0.00071) % 80 - 10,
-       (g * 7919::bigint) % 3458764513820540928, 20 + g % 130, 'STAR'
+       (g / 4000 * 2654435761 % 3072) * (1::bigint << 50) + g * 7919 * 104729 % (1::bigint << 50),
+       20 + g % 130, 'STAR'
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint) - 1) AS g
 """
+
+_COPIED = (
+    "model_version_id, fit_run_id, flags, rv, e_rv, chi2, snr, distance, n_pixels, n_iterations, "
+    "label_values, label_errors, label_flags, label_covariance"
+)
 
 _CHUNKS = """
 INSERT INTO phdl.fit_chunk (fit_run_id, state, attempt, worker, started_at, finished_at, n_fitted, n_failed,
@@ -56,8 +67,15 @@ INSERT INTO phdl.fit_chunk (fit_run_id, state, attempt, worker, started_at, fini
 SELECT :run, 'done', 1, 'host' || g % 8 || ':' || g % 16, now() - interval '1 day' + g * interval '2 s',
        now() - interval '1 day' + g * interval '2 s' + interval '1.7 s', :size - 2, 2, 0.02, 1.6, 0.02,
        (SELECT array_agg(9000000000 + (g * :size + i) * 3 ORDER BY i) FROM generate_series(0, :size - 1) AS i)
-FROM generate_series(1, :chunks) AS g
+FROM generate_series(CAST(:first AS integer), CAST(:last AS integer)) AS g
 """
+
+
+_MULTIPLY = (
+    f"INSERT INTO phdl.fit_model_1 (spectrum_id, {_COPIED}) "  # noqa: S608 - names of this file
+    f"SELECT spectrum_id + :shift, {_COPIED} FROM phdl.fit_model_1 "
+    "WHERE spectrum_id <= :count ORDER BY spectrum_id"
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +102,10 @@ def engine_for(url: str, *, wait_for_disk: bool = True) -> Engine:
 
 
 def prepare(engine: Engine) -> None:
-    """A release, two models with a run each, and calibrators."""
+    """A release, two models with a run each, and calibrators, unless they are there."""
     with engine.begin() as connection:
+        if connection.scalar(text("SELECT count(*) FROM phdl.data_release")):
+            return
         connection.execute(text("INSERT INTO phdl.data_release (name) VALUES (:name)"), {"name": RELEASE})
         for name in (MODEL, MODEL + "_2"):
             digest = hashlib.sha256(name.encode()).hexdigest()
@@ -133,20 +153,42 @@ def _add_calibrators(connection: object) -> None:
     )
 
 
+def spectra_there(engine: Engine) -> int:
+    """Number of spectra that have a fit: where growing goes on."""
+    with engine.connect() as connection:
+        row = connection.execute(text("SELECT count(*), coalesce(max(spectrum_id), 0) FROM phdl.fit")).one()
+    if row[0] != row[1]:
+        raise SystemExit("this database was interrupted while it grew: remove it and begin again")
+    return int(row[0])
+
+
 def add_spectra(engine: Engine, first: int, last: int) -> None:
-    """Rows of `spectrum`; their keys follow each other."""
+    """Rows of `spectrum`, unless they are there; their keys follow each other."""
     with engine.begin() as connection:
-        connection.execute(text(_SPECTRA), {"gaia": _GAIA, "first": first, "last": last})
+        there = connection.scalar(text("SELECT coalesce(max(spectrum_id), 0) FROM phdl.spectrum")) or 0
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text(_SPECTRA), {"gaia": _GAIA, "first": max(first, there), "last": last})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE phdl.spectrum"))
 
 
 def add_done_chunks(engine: Engine, run: int, chunks: int) -> None:
-    """Chunks of spectra that are not there, for what looks at chunks alone."""
+    """So many chunks of spectra that are not there, for what looks at chunks alone."""
     with engine.begin() as connection:
-        connection.execute(text(_CHUNKS), {"run": run, "chunks": chunks, "size": CHUNK})
+        counted = text("SELECT count(*) FROM phdl.fit_chunk WHERE fit_run_id = :run AND state = 'done'")
+        there = connection.scalar(counted, {"run": run}) or 0
+        connection.execute(text(_CHUNKS), {"run": run, "first": there + 1, "last": chunks, "size": CHUNK})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE phdl.fit_chunk"))
+
+
+def multiply_fits(engine: Engine, first: int, last: int) -> None:
+    """Repeat the fits that were sent until there are enough; they need no check of foreign keys."""
+    for start in range(first, last, SENT):
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            connection.execute(text("SET LOCAL synchronous_commit = off"))
+            connection.execute(text(_MULTIPLY), {"shift": start, "count": min(SENT, last - start)})
 
 
 def fits_of(first: int, last: int) -> FitResult:
@@ -216,6 +258,65 @@ def in_processes(function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
     with context.Pool(len(parts)) as pool:
         pool.map(_warm_up, range(len(parts)), chunksize=1)
         return pool.map(function, parts, chunksize=1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A database, and the name of what is made in it."""
+
+    url: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a process did: seconds, the most memory beyond what it began with [MiB], and a number."""
+
+    seconds: float
+    memory: float
+    result: float
+
+
+def in_own_process(function: Callable[[Job], float], job: Job) -> Done:
+    """Do something in a process of its own, and say what it took."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (function, job))
+
+
+def _measured(function: Callable[[Job], float], job: Job) -> Done:
+    function(Job("", ""))  # imports what it needs
+    before = psutil.Process().memory_info().rss / 2**20
+    begun = time.perf_counter()
+    result = function(job)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return Done(time.perf_counter() - begun, most - before, result)
+
+
+def calibrate(job: Job) -> float:
+    """A calibration set, certified."""
+    from phdl_catalog.database.calibration_run import CalibrationRequest, run_calibration
+    from phdl_catalog.database.calibration_sets import certify_set
+
+    if not job.url:
+        return 0.0
+    engine = engine_for(job.url)
+    run_calibration(engine, CalibrationRequest(MODEL, name=job.name))
+    with engine.begin() as connection:
+        certify_set(connection, job.name)
+    engine.dispose()
+    return 0.0
+
+
+def build(job: Job) -> float:
+    """A catalogue release; number of its rows."""
+    from phdl_catalog.catalog.building import build_release
+
+    if not job.url:
+        return 0.0
+    engine = engine_for(job.url)
+    rows = build_release(engine, MODEL, name=job.name).n_rows
+    engine.dispose()
+    return float(rows)
 
 
 def _warm_up(number: int) -> int:

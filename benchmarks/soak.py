@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 from sqlalchemy import Engine, text
-from worker import AGAIN, enqueue_simulated
+from worker_stage import AGAIN, survey, worker_command
 
 #: The columns of the table, and how a process is recognised.
 _ROLES = ("phdl worker", "celery", "fitting processes", "dispatcher")
@@ -39,33 +35,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that fit")
     options = parser.parse_args()
 
-    from phdl_catalog import services
     from phdl_catalog.cli.output import print_table
-    from phdl_catalog.database import migrate
-    from phdl_catalog.database.session import connect
 
-    # What is started is stopped and what is made removed, also where the benchmark is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    work = Path(tempfile.mkdtemp(prefix="phdl-"))
-    for name in ("PHDL_DATABASE_URL", "PHDL_BROKER_URL", "PHDL_STORE_URL"):
-        os.environ.pop(name, None)
-    os.environ["PHDL_DATA_DIR"] = str(work)
-    try:
-        services.up()
-        engine = connect(pooled=False)
-        migrate.upgrade(engine)
-        enqueue_simulated(engine, options.spectra, options.chunk)
-        command = ["worker", "--concurrency", str(options.processes), "--log-level", "WARNING"]
-        machine = subprocess.Popen([sys.executable, "-m", "phdl_catalog.cli.main", *command])
+    with survey(options.spectra, options.chunk) as engine:
+        machine = subprocess.Popen(worker_command(options.processes))
         try:
             rows = soak(engine, machine.pid, 60 * options.minutes)
         finally:
             machine.send_signal(signal.SIGTERM)
             machine.wait(120)
         print_table("Resident memory [MiB]", ("s", "chunks", *_ROLES), [*rows, _growth(rows)])
-    finally:
-        services.down()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def soak(engine: Engine, pid: int, seconds: float) -> list[tuple[object, ...]]:

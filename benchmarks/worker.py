@@ -11,33 +11,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 from sqlalchemy import Engine, text
+from worker_stage import AGAIN, survey, worker_command
 
 #: Spectra of a chunk.
 _CHUNK = 64
-
-_SNR = 60.0
 
 _TIMES = """
 SELECT sum(n_spectra)::float AS spectra, sum(read_seconds) AS read, sum(fit_seconds) AS fit,
        sum(write_seconds) AS write, extract(epoch FROM max(finished_at) - min(started_at))::float AS wall
 FROM phdl.fit_chunk WHERE state = 'done'
-"""
-
-#: All that is done is due again.
-AGAIN = """
-UPDATE phdl.fit_chunk SET state = 'planned', finished_at = NULL, n_fitted = NULL, n_failed = NULL
-WHERE state = 'done'
 """
 
 
@@ -49,94 +37,17 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=200, help="times that all chunks are done again")
     options = parser.parse_args()
 
-    from phdl_catalog import services
     from phdl_catalog.cli.output import print_table
-    from phdl_catalog.database import migrate
-    from phdl_catalog.database.session import connect
 
-    # What is started is stopped and what is made removed, also where the benchmark is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    work = Path(tempfile.mkdtemp(prefix="phdl-"))
-    for name in ("PHDL_DATABASE_URL", "PHDL_BROKER_URL", "PHDL_STORE_URL"):
-        os.environ.pop(name, None)
-    os.environ["PHDL_DATA_DIR"] = str(work)
-    try:
-        services.up()
-        engine = connect()
-        migrate.upgrade(engine)
-        enqueue_simulated(engine, options.spectra)
-        rows = [real_fit(engine, options.processes)]
-        rows.append(free_fit(engine, options.passes))
-        print_table(
-            "From shards into PostgreSQL",
-            (
-                "fit",
-                "spectra",
-                "processes",
-                "spectra/s",
-                "read %",
-                "fit %",
-                "write %",
-                "MiB before",
-                "MiB after",
-            ),
-            rows,
-        )
-        engine.dispose()
-    finally:
-        services.down()
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def enqueue_simulated(engine: Engine, count: int, chunk_size: int = _CHUNK) -> None:
-    """Spectra of the packaged model with noise, as rows and packed pixels, enqueued."""
-    from phdl_catalog.database.copy import copy_rows
-    from phdl_catalog.database.fit_plan import request_run
-    from phdl_catalog.database.fit_runs import enqueue
-    from phdl_catalog.database.selection import Selection
-    from phdl_catalog.emulator import load_model
-    from phdl_catalog.settings import get_settings
-    from phdl_catalog.spectra.spectrum import Layout, Spectrum, SpectrumHeader
-    from phdl_catalog.spectra.store import PixelStore
-
-    model, generator = load_model("default"), np.random.default_rng(0)
-    centre = {"teff": 5600.0, "logg": 3.9, "v_micro": 1.2, "fe_h": -0.2}
-    spread = {"teff": 400.0, "logg": 0.3, "v_micro": 0.1, "fe_h": 0.3}
-    labels = np.stack(
-        [generator.normal(centre.get(name, 0.0), spread.get(name, 0.1), count) for name in model.label_names],
-        axis=1,
-    )
-    flux = model.compiled.predict(labels)
-    flux = (flux + generator.normal(scale=1 / _SNR, size=flux.shape)).astype(np.float32)
-    first = round(float(np.log10(model.wavelength[0])) * 1e4)
-    store, rows = PixelStore(get_settings().pixel_store_url), []
-    clean = np.zeros(flux.shape[1], dtype=np.uint8)
-    ivar = np.full(flux.shape[1], _SNR**2, dtype=np.float32)
-    for start in range(0, count, 512):
-        with store.open_shard("dr10") as shard:
-            for n in range(start, min(start + 512, count)):
-                header = SpectrumHeader(obsid=n + 1, layout=next(iter(Layout)), ra=10.0, dec=-3.0)
-                address = shard.append(Spectrum(header, first, flux[n], ivar, clean, clean))
-                place = (address.shard, address.row, first, flux.shape[1])
-                rows.append((1, n + 1, f"file:///{n}", f"{n:064x}", "accepted", *place, 10.0, -3.0, n, _SNR))
-    with engine.begin() as connection:
-        connection.execute(text("INSERT INTO phdl.data_release (name) VALUES ('dr10')"))
-        copy_rows(
-            connection,
-            "phdl.spectrum",
-            ("release_id", "obsid", "uri", "sha256", "state", "shard", "shard_row", "first_pixel", "n_pixels",
-             "ra", "dec", "healpix_29", "snr_g"),
-            ("int4", "int8", "text", "text", "text", "text", "int4", "int4", "int4", "float8", "float8",
-             "int8", "float4"),
-            rows,
-        )  # fmt: skip
-        enqueue(connection, request_run(connection, "dr10", "default", Selection(), chunk_size))
+    columns = ("spectra", "processes", "spectra/s", "read %", "fit %", "write %", "MiB before", "MiB after")
+    with survey(options.spectra, _CHUNK) as engine:
+        rows = [real_fit(engine, options.processes), free_fit(engine, options.passes)]
+        print_table("From shards into PostgreSQL", ("fit", *columns), rows)
 
 
 def real_fit(engine: Engine, processes: int) -> tuple[object, ...]:
     """`phdl worker` until nothing is left; the time begins with the first chunk."""
-    command = ["worker", "--until-idle", "--concurrency", str(processes), "--log-level", "WARNING"]
-    subprocess.run([sys.executable, "-m", "phdl_catalog.cli.main", *command], check=True)
+    subprocess.run(worker_command(processes, "--until-idle"), check=True)
     with engine.connect() as connection:
         times = connection.execute(text(_TIMES)).one()
     busy = times.read + times.fit + times.write

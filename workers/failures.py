@@ -87,8 +87,9 @@ def classify(error: BaseException) -> ErrorKind:
 
 
 def describe(error: BaseException) -> str:
-    """Kind and message of an error in one line."""
-    message = " ".join(str(error).split())
+    """Kind and message of an error in one line, of characters that the database can hold."""
+    message = " ".join(str(error).split()).replace("\0", "\\0")
+    message = message.encode("utf-8", "backslashreplace").decode("utf-8")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

@@ -110,12 +110,7 @@ def match_stars(stars: Stars, observations: Observations, radius: float = 3.0) -
     order = np.argsort(np.nan_to_num(observations.snr, nan=-np.inf), kind="stable")
     best = np.full(len(stars), -1, dtype=np.int64)
     for field in ("obsid", "gaia_source_id"):
-        wanted, offered = getattr(stars, field), getattr(observations, field)[order]
-        by_identifier = dict(zip(offered.tolist(), order.tolist(), strict=True))
-        by_identifier.pop(_NO_IDENTIFIER, None)
-        found = np.array(
-            [by_identifier.get(identifier, -1) for identifier in wanted.tolist()], dtype=np.int64
-        )
+        found = _last_of_each(getattr(stars, field), getattr(observations, field)[order], order)
         best = np.where(found >= 0, found, best)
     lost = np.flatnonzero((best < 0) & np.isfinite(stars.ra) & np.isfinite(stars.dec))
     located = np.flatnonzero(np.isfinite(observations.ra) & np.isfinite(observations.dec))
@@ -154,6 +149,23 @@ def what_was_tried(stars: Stars, observations: Observations, radius: float) -> s
 
 def _angle(arcsec: float) -> str:
     return f"{arcsec:.1f} arcsec" if arcsec < 600 else f"{arcsec / 3600:.2f} degrees"
+
+
+def _last_of_each(wanted: Integers, offered: Integers, rows: Integers) -> Integers:
+    """(n,) the last of (m,) rows whose identifier is the one wanted; -1 where there is none.
+
+    Only the wanted are sorted: they are some thousand calibrators, the others spectra of a whole survey.
+    """
+    known = np.unique(wanted[wanted != _NO_IDENTIFIER])
+    if not len(known) or not len(rows):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    places = np.minimum(np.searchsorted(known, offered), len(known) - 1)
+    same = known[places] == offered
+    last = np.full(len(known), -1, dtype=np.int64)
+    np.maximum.at(last, places[same], np.flatnonzero(same))
+    found = last[np.minimum(np.searchsorted(known, wanted), len(known) - 1)]
+    there = (wanted != _NO_IDENTIFIER) & (found >= 0)
+    return np.where(there, rows[found], -1)
 
 
 def find_repeats(observations: Observations, radius: float = 3.0) -> Integers:

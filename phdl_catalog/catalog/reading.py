@@ -102,7 +102,7 @@ def read_index(
     parts = [SpectrumIndex.of(())]
     query = statement("fits", "usable_spectra").execution_options(yield_per=BATCH)
     with connection.execute(query, parameters) as result:
-        parts += [SpectrumIndex.of(rows) for rows in result.partitions()]
+        parts += [SpectrumIndex.of(rows) for rows in result.partitions(BATCH)]
     return SpectrumIndex.join(parts)
 
 

@@ -155,13 +155,21 @@ def find_stars(index: SpectrumIndex, radius: float) -> Stars:
     first = np.ones(len(order), dtype=bool)
     first[1:] = number[order][1:] != number[order][:-1]
     best = order[first]
-    observations = np.unique(np.stack([number, index.obsid], axis=1), axis=0)[:, 0]
-    n_obs = np.bincount(observations, minlength=len(best))
+    n_obs = _observations(number, index.obsid)
     cell = np.where(index.healpix_29[best] == MISSING, np.iinfo(np.int64).max, index.healpix_29[best])
     published = np.lexsort((index.obsid[best], cell))
     rank = np.empty(len(best), dtype=np.int64)
     rank[number[best[published]]] = np.arange(len(best))
     return Stars(best=best[published], n_obs=n_obs[number[best[published]]], star=rank[number])
+
+
+def _observations(star: Integers, obsid: Integers) -> Integers:
+    """(S,) number of different observations of each star."""
+    order = np.lexsort((obsid, star))
+    sorted_star, sorted_obsid = star[order], obsid[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (sorted_star[1:] != sorted_star[:-1]) | (sorted_obsid[1:] != sorted_obsid[:-1])
+    return np.bincount(sorted_star[new])
 
 
 def second_best(index: SpectrumIndex, stars: Stars) -> Integers:

@@ -212,7 +212,7 @@ def _columns(
     result = connection.execution_options(yield_per=_BATCH).execute(
         statement("calibration", name), parameters
     )
-    for batch in result.partitions():
+    for batch in result.partitions(_BATCH):
         for part, kind, column in zip(parts, kinds, zip(*batch, strict=True), strict=True):
             part.append(np.array(column, dtype=types[kind]))
     return [np.concatenate(part) for part in parts]

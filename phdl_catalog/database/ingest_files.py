@@ -81,7 +81,15 @@ def _walk(path: str, seen: set[tuple[int, int]]) -> Iterator[str]:
         return
     seen.add(identity)
     for entry in entries:
-        if entry.is_dir(follow_symlinks=True):
+        if _is_folder(entry):
             yield from _walk(entry.path, seen)
         else:
             yield entry.path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir(follow_symlinks=True)
+    except OSError:
+        return False

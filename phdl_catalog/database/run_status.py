@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -105,25 +105,23 @@ def run_status(connection: Connection, run: int | None = None) -> list[RunStatus
         If there is no such run.
     """
     rows = connection.execute(statement("run_status", "runs"), {"run": run, "window": RATE_WINDOW}).mappings()
-    now = datetime.now(UTC)
     by_run: dict[int, list[Any]] = {}
     for row in rows:
         by_run.setdefault(row["run"], []).append(row)
     if run is not None and not by_run:
         raise NotFoundError(f"there is no run {run}; `phdl fit status` shows those there are")
-    return [_status(listed, now) for listed in by_run.values()]
+    return [_status(listed) for listed in by_run.values()]
 
 
 def worker_status(connection: Connection, run: int | None = None) -> list[WorkerStatus]:
     """Workers by name, with their rate over the last minutes [spectra/s]."""
     rows = connection.execute(statement("run_status", "workers"), {"run": run, "window": RATE_WINDOW})
-    now = datetime.now(UTC)
     return [
         WorkerStatus(
             row.worker,
             _device(row.worker),
             row.running,
-            _per_second(row.recent_spectra, row.recent_start, now),
+            _per_second(row.recent_spectra, row.recent_start, row.now),
         )
         for row in rows
     ]
@@ -162,8 +160,10 @@ def bytes_per_fit(connection: Connection, model_version_id: int, n_labels: int) 
     return 24 + 72 + 3 * (24 + 4 * n_labels) + n_labels * (n_labels - 1) + 45
 
 
-def _status(rows: list[Any], now: datetime) -> RunStatus:
+def _status(rows: list[Any]) -> RunStatus:
     first = rows[0]
+    # The database's clock, by which all times were written: that of this machine may be wrong.
+    now = first["now"]
     by_state = {ChunkState(row["chunk_state"]): row for row in rows if row["chunk_state"] is not None}
 
     def spectra(*states: ChunkState) -> int:

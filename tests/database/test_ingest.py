@@ -306,12 +306,16 @@ def make_tree(folder: Path) -> None:
     for name in ("z", "b/2", "b/10", "b/c/x", "a"):
         (folder / name).write_text(name)
     (folder / "b" / "loop").symlink_to(folder)
+    (folder / "b" / "own").symlink_to("own")
 
 
 CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
-    "folder": (lambda f: [str(f)], ["a", "b/10", "b/2", "b/c/x", "z"]),
+    "folder": (lambda f: [str(f)], ["a", "b/10", "b/2", "b/c/x", "b/own", "z"]),
     "file": (lambda f: [str(f / "z")], ["z"]),
-    "folder and what is in it": (lambda f: [str(f / "b" / "2"), str(f)], ["a", "b/10", "b/2", "b/c/x", "z"]),
+    "folder and what is in it": (
+        lambda f: [str(f / "b" / "2"), str(f)],
+        ["a", "b/10", "b/2", "b/c/x", "b/own", "z"],
+    ),
     "twice the same": (lambda f: [str(f / "z"), str(f / "b" / ".." / "z")], ["z"]),
     "pattern": (lambda f: [str(f / "b" / "[0-9]*")], ["b/10", "b/2"]),
     "deep pattern": (lambda f: [str(f / "**" / "x")], ["b/c/x"]),

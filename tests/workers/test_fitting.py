@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import psycopg
@@ -32,7 +34,7 @@ from phdl_catalog.database.chunks import (
     hand_back,
     requeue_expired,
 )
-from phdl_catalog.database.run_status import run_status
+from phdl_catalog.database.run_status import run_status, worker_status
 from phdl_catalog.emulator.model import Emulator
 from phdl_catalog.errors import ModelError
 from phdl_catalog.fitting.flags import FitFlag
@@ -278,6 +280,46 @@ def test_damaged_pixels_quarantine_their_spectrum_only(release: Engine, tmp_path
     shard.write_bytes(content)
     run_all(release, quick_fit)
     assert counts(release) == {"fits": 20, "spectra_fitted": 20, "labelled": 19, "spectra": 20, "open": 0}
+
+
+@pytest.mark.parametrize("message", ["a NUL \0 in it", "half a character \udcff"])
+def test_an_error_whose_text_no_database_can_hold_is_recorded_all_the_same(
+    release: Engine, message: str
+) -> None:
+    def strange(claim: Claim, block: PixelBlock) -> FitResult:
+        raise ValueError(message)
+
+    first = chunks(release)[0]
+    assert run_chunk(first, bench(strange)) is ChunkOutcome.FAILED
+    text_kept = one(release, "SELECT error_text FROM phdl.fit_chunk WHERE fit_chunk_id = :chunk", first)
+    assert str(text_kept).startswith(f"ValueError: {message[:6]}")
+
+
+def test_a_spectrum_that_was_removed_from_its_release_is_put_aside_alone(release: Engine) -> None:
+    with release.begin() as connection:
+        connection.execute(text("DELETE FROM phdl.spectrum WHERE obsid = 5"))
+    run_all(release, quick_fit)
+    assert counts(release) == {"fits": 19, "spectra_fitted": 19, "labelled": 19, "spectra": 19, "open": 0}
+    with release.connect() as connection:
+        assert run_status(connection)[0].quarantined == 1
+    why = one(release, "SELECT error_text FROM phdl.fit_chunk WHERE state = 'quarantined'")
+    assert "1 spectra have no pixels any more" in str(why)
+
+
+def test_the_status_goes_by_the_clock_of_the_database(
+    release: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HoursAhead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(hours=5)
+
+    monkeypatch.setattr("phdl_catalog.database.run_status.datetime", HoursAhead)
+    assert run_chunk(chunks(release)[0], bench(quick_fit)) is ChunkOutcome.DONE
+    with release.connect() as connection:
+        status, worker = run_status(connection)[0], worker_status(connection)[0]
+    assert 0 <= (status.oldest_due_s or 0.0) < 600
+    assert min(status.rate or 0.0, worker.rate or 0.0) > 8 / 600
 
 
 def test_a_shutdown_hands_the_chunk_back(release: Engine) -> None:

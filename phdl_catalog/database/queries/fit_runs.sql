@@ -18,9 +18,9 @@ VALUES
 RETURNING fit_run_id;
 
 -- name: covered
--- Spectra that some run with the same release, model and configuration has, or had and finished.
+-- Spectra that some run with the same release, model and configuration has, or had and finished; one may come twice.
 CREATE TEMPORARY TABLE covered_spectrum ON COMMIT DROP AS
-SELECT DISTINCT unnest(c.spectrum_ids) AS spectrum_id
+SELECT unnest(c.spectrum_ids) AS spectrum_id
 FROM phdl.fit_run AS r
 JOIN phdl.fit_chunk AS c USING (fit_run_id)
 WHERE r.release_id = :release_id AND r.model_version_id = :model_version_id

@@ -38,9 +38,10 @@ ON CONFLICT (spectrum_id, model_version_id) DO UPDATE SET
     label_covariance = EXCLUDED.label_covariance;
 
 -- name: write_failure
--- A spectrum that could not be fitted at all has a row too: no labels, and a flag that says so.
+-- A spectrum that could not be fitted at all has a row too: no labels, and a flag that says so.  One that was removed
+-- from its release has none.
 INSERT INTO phdl.fit (spectrum_id, model_version_id, fit_run_id, flags, n_pixels)
-VALUES (:spectrum_id, :model_version_id, :run, :flags, 0)
+SELECT spectrum_id, :model_version_id, :run, :flags, 0 FROM phdl.spectrum WHERE spectrum_id = :spectrum_id
 ON CONFLICT (spectrum_id, model_version_id) DO UPDATE SET
     fit_run_id = EXCLUDED.fit_run_id,
     fitted_at = EXCLUDED.fitted_at,

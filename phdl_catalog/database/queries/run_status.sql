@@ -3,7 +3,7 @@
 SELECT r.fit_run_id AS run, d.name AS release, m.name AS model, r.state, r.priority,
        r.created_at, r.finished_at, r.selection,
        t.state AS chunk_state, t.chunks, t.spectra, t.fitted, t.failed,
-       t.first_started, t.last_finished, t.recent_spectra, t.recent_start, t.oldest_due
+       t.first_started, t.last_finished, t.recent_spectra, t.recent_start, t.oldest_due, clock_timestamp() AS now
 FROM phdl.fit_run AS r
 JOIN phdl.data_release AS d USING (release_id)
 JOIN phdl.model_version AS m USING (model_version_id)
@@ -33,7 +33,7 @@ SELECT worker,
        count(*) FILTER (WHERE state = 'running') AS running,
        coalesce(sum(n_spectra) FILTER (WHERE state = 'done'), 0) AS recent_spectra,
        min(started_at) FILTER (WHERE state = 'done') AS recent_start,
-       max(lease_until) AS lease_until
+       max(lease_until) AS lease_until, clock_timestamp() AS now
 FROM phdl.fit_chunk
 WHERE worker IS NOT NULL
   AND (state = 'running' OR state = 'done' AND finished_at > clock_timestamp() - make_interval(secs => :window))

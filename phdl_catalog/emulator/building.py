@@ -62,7 +62,6 @@ def build_model(
     )
     sampler, network = LabelSampler.from_grid(grid), transformer.network
     compiled = compile_network(network, sampler, transform, label_scale(grid.label_names), compiling, watch)
-    compiled.load_state_dict(rounded(compiled.state_dict()))
     error = measure_compile_error(compiled, network, sampler)
     region = TrainingRegion.from_labels(grid.label_names, training_labels)
     expected, expectation = measure_expected_error(compiled, grid)

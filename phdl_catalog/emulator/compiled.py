@@ -41,7 +41,12 @@ class CompileConfig:
     hidden: int = 512
     distil: DistilConfig = field(
         default_factory=lambda: DistilConfig(
-            spectra=60_000, derivatives=20_000, steps=3_000, learning_rate=5e-3, seed=100
+            spectra=60_000,
+            derivatives=20_000,
+            steps=2_500,
+            learning_rate=5e-3,
+            gradient_weight=0.1,
+            seed=100,
         )
     )
 

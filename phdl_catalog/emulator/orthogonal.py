@@ -61,15 +61,15 @@ class OrthogonalSteps(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, group)
+                    self._move(parameter, parameter.grad, group)
         return loss
 
-    def _move(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+    def _move(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        mean = state["momentum"].lerp_(parameter.grad, 1.0 - _MOMENTUM)
-        direction = orthogonalised(torch.lerp(parameter.grad, mean, _MOMENTUM))
+        mean = state["momentum"].lerp_(gradient, 1.0 - _MOMENTUM)
+        direction = orthogonalised(torch.lerp(gradient, mean, _MOMENTUM))
         # AdamW's steps have an rms of 0.2; an orthogonal matrix has one over the root of its longer side.
         size = group["lr"] * 0.2 * math.sqrt(max(parameter.shape))
         parameter.mul_(1.0 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-size)

@@ -84,6 +84,7 @@ class Certain:
     """A model that states no error."""
 
     expected_error = None
+    error_model = None
 
     def __init__(self, model: Emulator) -> None:
         self._model = model

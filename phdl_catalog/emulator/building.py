@@ -15,6 +15,7 @@ from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import evaluate
 from phdl_catalog.emulator.expected_error import measure_expected_error
 from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.left_out import left_out_residuals
 from phdl_catalog.emulator.losses import label_scale
 from phdl_catalog.emulator.model import TransformerModel
 from phdl_catalog.emulator.region import TrainingRegion
@@ -65,7 +66,10 @@ def build_model(
     compiled.load_state_dict(rounded(compiled.state_dict()))
     error = measure_compile_error(compiled, network, sampler)
     region = TrainingRegion.from_labels(grid.label_names, training_labels)
-    expected, expectation = measure_expected_error(compiled, grid)
+    left_out = None
+    if training.interpolant is not None:
+        left_out = left_out_residuals(compiled, grid, transform, network.basis, training.interpolant)
+    expected, expectation = measure_expected_error(compiled, grid, left_out)
     header = ModelHeader(
         name=name,
         label_names=grid.label_names,

@@ -118,6 +118,10 @@ class Fitter:
         )
         self._model_variance = self._template_errors(model)
         amplitude = np.zeros(len(templates.labels))
+        pixels = grid.size + 2 * REACH
+        if self._stated is not None and self._stated.modes.shape[1] != pixels:
+            shape = self._stated.modes.shape
+            raise ModelError(f"the modes of the model's error have shape {shape}, not (M, {pixels})")
         if self._stated is not None:
             amplitude = self._stated.amplitude(templates.labels.double().cpu().numpy())
         self._amplitude = torch.as_tensor(amplitude, dtype=torch.float32, device=self.device)

@@ -21,7 +21,7 @@ from phdl_catalog.fitting.forward import ForwardModel, ModelState
 from phdl_catalog.fitting.kernel import resolution_variance
 from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.fitting.prior import Prior
-from phdl_catalog.fitting.shared_error import SharedError
+from phdl_catalog.fitting.shared_error import SHARED_STRIDE, SharedError
 from phdl_catalog.spectra.continuum import ContinuumBasis, NormalSystem
 
 #: How well templates describe a star, as a fraction of the continuum.
@@ -343,10 +343,14 @@ class Objective:
             if self._shared is not None and observation is not None:
                 factor = point.near.system.factor[rows].mT
                 imitating = torch.linalg.solve_triangular(factor, imitated, upper=True).mT
-                curve = self.continuum.curve(imitating.flatten(0, 1)).view_as(jacobian)
-                jacobian -= curve.mul_(shape[rows, None])
-                amplitude = observation.amplitude[rows]
-                independent = self._shared.independent(point.curve[rows], weights.variance[rows], amplitude)
-                noise.append(self._shared.spread(jacobian, independent, scale[rows] * amplitude[:, None]))
+                some = slice(None, None, SHARED_STRIDE)
+                curve = self.continuum.curve(imitating.flatten(0, 1), SHARED_STRIDE).unflatten(
+                    0, own.shape[:2]
+                )
+                alone = torch.addcmul(jacobian[:, :, some], curve, shape[rows, None, some], value=-1.0)
+                level = observation.amplitude[rows, None] * point.curve[rows, some]
+                noise.append(
+                    self._shared.more(alone, level, weights.variance[rows, some], weights.weight[rows, some])
+                )
         curvature = torch.cat(blocks)
-        return curvature, torch.cat(noise) if noise else curvature
+        return curvature, curvature + torch.cat(noise) if noise else curvature

@@ -11,6 +11,7 @@ were the same within a per cent, and every step is dearer.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.fitting.kernel import REACH
+
+#: Pixels of which one is looked at: a resolution element has 2.4.
+SHARED_STRIDE = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,14 @@ class SharedError:
 
     modes: Tensor
     together2: Tensor
+
+    @cached_property
+    def _some_modes(self) -> Tensor:
+        return self.modes[:, ::SHARED_STRIDE].contiguous()
+
+    @cached_property
+    def _some_together2(self) -> Tensor:
+        return self.together2[::SHARED_STRIDE].contiguous()
 
     @classmethod
     def of(cls, stated: ExpectedError, correlation: float, device: torch.device) -> SharedError:
@@ -57,30 +69,20 @@ class SharedError:
             torch.as_tensor(together2, dtype=torch.float32, device=device),
         )
 
-    def independent(self, curve: Tensor, variance: Tensor, amplitude: Tensor) -> Tensor:
-        """Fraction (n, P) of the variance that weights were made from which is not in the patterns.
+    def more(self, derivatives: Tensor, level: Tensor, variance: Tensor, weight: Tensor) -> Tensor:
+        """By how much the covariance (n, D, D) of the gradient differs from the curvature, float64.
 
         Parameters
         ----------
-        curve, variance : (n, P) Tensor
-            Pseudo-continua and variances, patterns counted as independent errors.
-        amplitude : (n,) Tensor
-            Size of the emulator's error.
+        derivatives : (n, D, Q) Tensor
+            Of the flux by the parameters, continuum taken out, times the root of the weight, at one pixel in
+            `SHARED_STRIDE`.
+        level : (n, Q) Tensor
+            Amplitude of the emulator's error times pseudo-continuum.
+        variance, weight : (n, Q) Tensor
+            Variances, patterns counted as independent errors, and weights made from them.
         """
-        return 1.0 - self.together2 * (amplitude[:, None] * curve).square() / variance
-
-    def spread(self, derivatives: Tensor, independent: Tensor, unit: Tensor) -> Tensor:
-        """Covariance (n, D, D) of the gradient, float64.
-
-        Parameters
-        ----------
-        derivatives : (n, D, P) Tensor
-            Of the flux by the parameters, continuum taken out, in units of each pixel's error.
-        independent : (n, P) Tensor
-            From `independent`.
-        unit : (n, P) Tensor
-            Amplitude times pseudo-continuum in units of each pixel's error.
-        """
-        along = (derivatives * unit[:, None]) @ self.modes.T
-        single = derivatives * independent.sqrt()[:, None]
-        return torch.bmm(single, single.mT).double() + torch.bmm(along, along.mT).double()
+        along = (derivatives * (level * weight.sqrt())[:, None]) @ self._some_modes.T
+        counted = derivatives * (level * (self._some_together2 / variance).sqrt())[:, None]
+        twice = torch.bmm(along, along.mT).double() * SHARED_STRIDE**2
+        return twice - torch.bmm(counted, counted.mT).double() * SHARED_STRIDE

@@ -138,7 +138,7 @@ def repeats_table(index: pd.DataFrame, result: FitResult) -> dict[str, NDArray[n
 
 
 def at_survey_epoch(known: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions [degrees] of a table at the survey's epoch, by ``pmra``, ``pmdec`` [mas/yr] if there are any."""
+    """Positions [degrees] of a table at the survey's epoch; ``pmra``, ``pmdec`` [mas/yr] count, if any."""
     ra, dec = known["ra"].to_numpy(float), known["dec"].to_numpy(float)
     if not {"pmra", "pmdec"} <= set(known):
         return ra, dec

@@ -22,6 +22,7 @@ from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import evaluate
 from phdl_catalog.emulator.expected_error import ExpectedError, measure_expected_error
 from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.left_out import left_out_residuals
 from phdl_catalog.emulator.losses import label_scale
 from phdl_catalog.emulator.model import TransformerModel
 from phdl_catalog.emulator.region import TrainingRegion
@@ -72,7 +73,7 @@ def build_model(
     compiled = compile_network(network, sampler, transform, label_scale(grid.label_names), compiling, watch)
     error = measure_compile_error(compiled, network, sampler)
     region = TrainingRegion.from_labels(grid.label_names, training_labels)
-    expected, expectation = _expected_error(compiled, grid)
+    expected, expectation = _expected_error(compiled, grid, training)
     header = ModelHeader(
         name=name,
         label_names=grid.label_names,
@@ -127,12 +128,20 @@ def measure_expected_error_again(source: Path, target: Path, grid: AbInitioGrid)
             f"{source} was trained on {header.metadata['grid']['file']}, and this is another grid"
         )
     compiled = stored_compiled_network(header, tensors)
-    expected, expectation = _expected_error(compiled, grid)
+    training = TrainingConfig.model_validate(header.metadata["training"])
+    expected, expectation = _expected_error(compiled, grid, training)
     kept = {key: value for key, value in tensors.items() if not key.startswith("expected_error.")}
     metadata = {**header.metadata, "expected_error": expectation}
     write_model(target, replace(header, metadata=metadata), {**kept, **expected.tensors()})
 
 
-def _expected_error(compiled: CompiledNetwork, grid: AbInitioGrid) -> tuple[ExpectedError, dict[str, Any]]:
-    """That of the compiled form, which fits use, and how well it predicts stars left out."""
-    return measure_expected_error(compiled, grid)
+def _expected_error(
+    compiled: CompiledNetwork, grid: AbInitioGrid, training: TrainingConfig
+) -> tuple[ExpectedError, dict[str, Any]]:
+    """That of the compiled form, which fits use, and how well it predicts validation stars."""
+    left_out = None
+    if training.interpolant is not None:
+        left_out = left_out_residuals(
+            compiled, grid, compiled.transform, compiled.basis, training.interpolant
+        )
+    return measure_expected_error(compiled, grid, left_out)

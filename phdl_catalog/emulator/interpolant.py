@@ -13,7 +13,9 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phdl_catalog.emulator.grid import AbInitioGrid
@@ -172,6 +174,24 @@ class GridInterpolant:
             ],
             dim=1,
         )
+
+    def left_out(self, star: NDArray[np.int64]) -> Tensor:
+        """(N, K) coefficients of the spectra it was made from, minus what all *other* stars say of them.
+
+        Parameters
+        ----------
+        star : (N,) int64
+            Spectra with one number are left out together.
+        """
+        groups = [torch.as_tensor(np.flatnonzero(star == number)) for number in np.unique(star)]
+        missing = []
+        for kernel, weight in zip(self._kernels, self._weights, strict=True):
+            inverse = torch.linalg.inv(kernel.with_noise(self.inputs))
+            part = torch.empty_like(weight)
+            for rows in groups:
+                part[rows] = torch.linalg.solve(inverse[rows][:, rows], weight[rows])
+            missing.append(part)
+        return torch.cat(missing, dim=1)
 
 
 def _fit_kernel(

@@ -125,6 +125,11 @@ class SpectrumModel(ABC):
         """Like `distance`, but of teff, logg, v_micro and fe_h alone."""
         return self._region.atmosphere_distance(labels)
 
+    @property
+    def error_model(self) -> ExpectedError:
+        """What `expected_error` is computed from, and which pixels err together."""
+        return self._expected_error
+
     def expected_error(self, labels: ArrayLike) -> NDArray[np.float64]:
         """One sigma of the flux error, from validation stars: (N, L) -> (N, P), or (L,) -> (P,).
 

@@ -142,7 +142,7 @@ def peer_rows(
             found = payne_way(network, data, error, start)
         else:
             found = evolution_strategy(model, data, error, start, options.cma_evaluations, options.seed)
-        pull = (found.labels - labels[some]) / ours.errors[some]
+        pull = (found.labels - labels[some]) / ours.bounds[some]
         cells: list[str | float] = []
         for name in SHOWN:
             column = model.label_names.index(name)
@@ -204,7 +204,7 @@ def main() -> None:
         for name in SHOWN:
             index = result.label_names.index(name)
             good = result.label_flags[:, index] == 0
-            row.append(f"{spread(((result.labels - labels) / result.errors)[good, index]):.2f}")
+            row.append(f"{spread(((result.labels - labels) / result.bounds)[good, index]):.2f}")
         quality.append(row)
         peers.append(("ours", snr, f"{rate:.2f}", *row[1:]))
         peers.extend(peer_rows(model, network, options, snr, labels, flux, ivar, response, rv, result))
@@ -219,7 +219,7 @@ def main() -> None:
         "rv scatter/error",
     )
     print_table(f"{len(model.label_names)} labels, velocity and line width", columns, speed)
-    print_table("scatter / quoted error, which is the Cramer-Rao bound", ("S/N", *SHOWN), quality)
+    print_table("scatter / Cramer-Rao bound", ("S/N", *SHOWN), quality)
     print_table(
         "the same spectra, three ways: root mean square of (fit - truth) / bound for the peers",
         ("way", "S/N", "fits/s", *SHOWN),

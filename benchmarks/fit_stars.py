@@ -37,7 +37,10 @@ REPEATED = ("teff", "logg", "fe_h", "c_fe", "mg_fe", "si_fe", "ca_fe", "ti_fe", 
 TEFF_BINS = (4000.0, 4500.0, 4800.0, 5300.0, 5800.0, 6300.0, 7000.0)
 
 #: Stars nearer than this to a position of a table are the same [arcsec].
-SAME = 5.0
+SAME = 3.0
+
+#: Epochs of the survey's positions, and of a table's that has proper motions and does not say [years].
+SURVEY_EPOCH, GAIA_EPOCH = 2000.0, 2016.0
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, NDArray[np.float32], NDArray[np.float32]]:
@@ -63,7 +66,7 @@ def robust(values: NDArray[np.float64]) -> tuple[float, float]:
     return middle, 1.4826 * float(np.median(np.abs(values - middle)))
 
 
-def sun_table(model: Emulator, fitter: Fitter, atlas: Path) -> None:
+def sun_table(model: Emulator, fitter: Fitter, atlas: Path) -> FitResult:
     """Fitted labels of the Sun."""
     grid = PixelGrid(model.pixels.first - 50, model.pixels.size + 100)
     flux = read_solar_spectrum(atlas, grid, model.resolution)
@@ -81,6 +84,7 @@ def sun_table(model: Emulator, fitter: Fitter, atlas: Path) -> None:
         )
     ]
     print_table("The Sun", ("label", "fitted", "fitted - known", "error", "flags"), rows)
+    return result
 
 
 def _names(bits: int) -> str:
@@ -110,15 +114,15 @@ def pipeline_table(index: pd.DataFrame, result: FitResult, least_snr: float) -> 
     )
 
 
-def repeats_table(index: pd.DataFrame, result: FitResult) -> None:
-    """Standard deviation of difference over error, of all pairs of unflagged fits of one star."""
+def repeats_table(index: pd.DataFrame, result: FitResult) -> dict[str, NDArray[np.float64]]:
+    """Standard deviation of difference over error, of all pairs of unflagged fits of one star; the ratios."""
     group = index["repeat_group"].to_numpy()
     pairs = [
         (i, j) for i in range(len(group)) for j in range(i)
         if group[i] == group[j] and result.flags[i] == 0 and result.flags[j] == 0
     ]  # fmt: skip
     one, other = np.array(pairs).T
-    rows = []
+    rows, ratios = [], {}
     for name in (*REPEATED, "rv"):
         if name == "rv":
             values, errors, use = result.rv, result.e_rv, np.ones(len(one), dtype=bool)
@@ -127,20 +131,35 @@ def repeats_table(index: pd.DataFrame, result: FitResult) -> None:
             values, errors = result.labels[:, column], result.errors[:, column]
             use = (result.label_flags[one, column] | result.label_flags[other, column]) == 0
         ratio = ((values[one] - values[other]) / np.hypot(errors[one], errors[other]))[use]
+        ratios[name] = ratio
         rows.append((name, use.sum(), f"{ratio.std():.2f}", f"{robust(ratio)[1]:.2f}"))
     print_table("repeats: difference / error", ("label", "pairs", "standard deviation", "robust"), rows)
+    return ratios
+
+
+def at_survey_epoch(known: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions [degrees] of a table at the survey's epoch; ``pmra``, ``pmdec`` [mas/yr] count, if any."""
+    ra, dec = known["ra"].to_numpy(float), known["dec"].to_numpy(float)
+    if not {"pmra", "pmdec"} <= set(known):
+        return ra, dec
+    epoch = known["epoch"].to_numpy(float) if "epoch" in known else GAIA_EPOCH
+    years = (SURVEY_EPOCH - epoch) / 3.6e6
+    ra = ra + known["pmra"].fillna(0.0).to_numpy() * years / np.cos(np.radians(dec))
+    return ra, dec + known["pmdec"].fillna(0.0).to_numpy() * years
 
 
 def known_table(index: pd.DataFrame, result: FitResult, table: Path) -> None:
     """Fitted minus literature for each observed star of a table, label by label."""
     known = pd.read_csv(table)
     names = [name for name in result.label_names if name in known]
+    known_ra, known_dec = at_survey_epoch(known)
     rows = []
     for number, (ra, dec) in enumerate(zip(index["ra"], index["dec"], strict=True)):
-        away = np.hypot((known["ra"] - ra) * np.cos(np.radians(dec)), known["dec"] - dec) * 3600.0
-        if not len(away) or not away.min() < SAME:
+        around = (known_ra - ra + 180.0) % 360.0 - 180.0
+        away = np.hypot(around * np.cos(np.radians(dec)), known_dec - dec) * 3600.0
+        if not (away < SAME).any():
             continue
-        star = known.iloc[int(away.argmin())]
+        star = known.iloc[int(np.nanargmin(away))]
         values = [result.labels[number, result.label_names.index(name)] - star[name] for name in names]
         flags = ", ".join(flag_names(int(result.flags[number])))
         cells = [
@@ -193,20 +212,24 @@ def main() -> None:
     parser.add_argument("--sun", type=Path, help="atlas of the Sun")
     parser.add_argument("--known", type=Path, nargs="*", default=[], help="CSV: ra, dec and labels")
     parser.add_argument("--snr", type=float, default=50.0, help="S/N g from which on stars are compared")
+    parser.add_argument("--figure", type=Path, help="draw the survey's stars, repeats and the Sun")
     parser.add_argument("--uncorrected", action="store_true", help="without the model's imperfection")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model(options.model)
     fitter = Fitter(model, FitOptions(correct_model=not options.uncorrected))
-    if options.sun:
-        sun_table(model, fitter, options.sun)
+    sun = sun_table(model, fitter, options.sun) if options.sun else None
     index, flux, ivar = read(options.folder)
     result = fitter.fit(SURVEY_GRID.wavelength, flux, ivar)
     pipeline_table(index, result, options.snr)
-    repeats_table(index, result)
+    ratios = repeats_table(index, result)
     for table in options.known:
         known_table(index, result, table)
     flagged_tables(index, result, options.snr)
+    if options.figure:
+        from fit_stars_figure import draw_stars
+
+        draw_stars(index, result, ratios, sun, options.snr).savefig(options.figure, dpi=100)
 
 
 if __name__ == "__main__":

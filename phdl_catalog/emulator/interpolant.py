@@ -13,7 +13,9 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phdl_catalog.emulator.grid import AbInitioGrid
@@ -56,7 +58,8 @@ class _Kernel(nn.Module):
 
     A linear kernel with a weight an input; a squared exponential with a length scale an input; and a cubic
     in each abundance alone, which fades as the atmospheres differ: the lines of most elements do not know of
-    those of others, and that much need not be learnt.
+    those of others, and that much need not be learnt.  An element that is seen by what it binds has no say in
+    the first two but through the features of line formation.
     """
 
     def __init__(self, transform: LabelTransform) -> None:
@@ -64,6 +67,8 @@ class _Kernel(nn.Module):
         self._atmosphere = transform.atmosphere_columns
         self._abundances = transform.abundance_columns
         n_inputs, n_abundances = transform.n_inputs, len(self._abundances)
+        self._own_say = torch.ones(n_inputs, dtype=torch.float64)
+        self._own_say[transform.binding_columns] = 0.0
 
         def parameter(value: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value, dtype=torch.float64))
@@ -79,8 +84,9 @@ class _Kernel(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(N, I), (M, I) -> (N, M)."""
-        smooth = torch.exp(self.log_amplitude) * _squared_exponential(a, b, self.log_length)
-        linear = _LINEAR_VARIANCE * (a * torch.exp(self.log_weight)) @ b.T
+        own_a, own_b = a * self._own_say, b * self._own_say
+        smooth = torch.exp(self.log_amplitude) * _squared_exponential(own_a, own_b, self.log_length)
+        linear = _LINEAR_VARIANCE * (own_a * torch.exp(self.log_weight)) @ own_b.T
         near = _squared_exponential(
             a[:, self._atmosphere], b[:, self._atmosphere], self.log_atmosphere_length
         )
@@ -168,6 +174,24 @@ class GridInterpolant:
             ],
             dim=1,
         )
+
+    def left_out(self, star: NDArray[np.int64]) -> Tensor:
+        """(N, K) coefficients of the spectra it was made from, minus what all *other* stars say of them.
+
+        Parameters
+        ----------
+        star : (N,) int64
+            Spectra with one number are left out together.
+        """
+        groups = [torch.as_tensor(np.flatnonzero(star == number)) for number in np.unique(star)]
+        missing = []
+        for kernel, weight in zip(self._kernels, self._weights, strict=True):
+            inverse = torch.linalg.inv(kernel.with_noise(self.inputs))
+            part = torch.empty_like(weight)
+            for rows in groups:
+                part[rows] = torch.linalg.solve(inverse[rows][:, rows], weight[rows])
+            missing.append(part)
+        return torch.cat(missing, dim=1)
 
 
 def _fit_kernel(

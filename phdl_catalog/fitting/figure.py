@@ -11,23 +11,29 @@ from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.flags import FitFlag, LabelFlag, flag_names
 from phdl_catalog.fitting.result import FitResult, FittedPixels
 from phdl_catalog.labels import LABELS
+from phdl_catalog.spectra.grid import SPEED_OF_LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Lines that are named [Angstrom in vacuum].
+#: Lines that are named [Angstrom in vacuum], and which way the name goes: neighbours keep apart.
 _LINES = (
-    ("Ca K", 3934.8), ("Ca H", 3969.6), ("Hδ", 4102.9), ("Ca I", 4227.9), ("CH G", 4305.0), ("Hγ", 4341.7),
-    ("Hβ", 4862.7), ("Mg b", 5176.0), ("Fe I", 5271.0), ("Na D", 5894.6), ("Hα", 6564.6), ("", 8500.4),
-    ("Ca II", 8544.4), ("Ca II", 8664.5),
+    ("Ca K", 3934.8, "right"), ("Ca H + Hε", 3969.6, "left"), ("Hδ", 4102.9, "center"),
+    ("Ca I", 4227.9, "center"), ("CH G", 4305.0, "right"), ("Hγ", 4341.7, "left"), ("Hβ", 4862.7, "center"),
+    ("Mg b", 5176.0, "center"), ("Fe I", 5271.0, "center"), ("Ca I", 6164.0, "center"),
+    ("Na D", 5894.6, "center"), ("Hα", 6564.6, "center"), ("", 8500.4, "center"), ("Ca II", 8544.4, "center"),
+    ("Ca II", 8664.5, "center"),
 )  # fmt: skip
 
 #: Panels of wavelength.
 _PANELS = 3
 
+#: Units that stand beside a label; abundances and gravities have none that a reader waits for.
+_SHOWN_UNITS = ("K", "km/s")
+
 #: Residuals shown [sigma].
-_DEEPEST_RESIDUAL = 6.0
+_DEEPEST_RESIDUAL = 5.5
 
 
 def plot_fit(flux: ArrayLike, result: FitResult, row: int = 0, title: str = "") -> Figure:
@@ -63,21 +69,25 @@ def plot_fit(flux: ArrayLike, result: FitResult, row: int = 0, title: str = "") 
     if values.shape != pixels.wavelength.shape:
         raise InputError(f"flux has shape {values.shape} but the fit has shape {pixels.wavelength.shape}")
     figure = Figure(figsize=(15, 10), layout="constrained")
-    grid = figure.add_gridspec(2 * _PANELS, 2, width_ratios=(5.6, 1), height_ratios=(3, 1) * _PANELS)
+    grid = figure.add_gridspec(_PANELS, 2, width_ratios=(5.6, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         normalised = values / pixels.continuum[row]
     used = np.isfinite(pixels.error[row])
     first, last = _extent(pixels.wavelength, used)
     edges = 10.0 ** np.linspace(np.log10(first), np.log10(last), _PANELS + 1)
     for panel in range(_PANELS):
-        upper = figure.add_subplot(grid[2 * panel, 0])
-        lower = figure.add_subplot(grid[2 * panel + 1, 0], sharex=upper)
-        _draw_panel(upper, lower, pixels, row, normalised, values, edges[panel : panel + 2])
+        # Residuals hang on their spectrum: no gap, one axis of wavelength.
+        pair = grid[panel, 0].subgridspec(2, 1, height_ratios=(2.4, 1), hspace=0.0)
+        upper = figure.add_subplot(pair[0])
+        lower = figure.add_subplot(pair[1], sharex=upper)
+        _draw_panel(
+            upper, lower, pixels, row, normalised, values, edges[panel : panel + 2], float(result.rv[row])
+        )
         if panel == 0:
             upper.legend(loc="lower right", fontsize=8, ncols=3, frameon=False)
     lower.set_xlabel("vacuum wavelength [Å]")
     _write_labels(figure.add_subplot(grid[:, 1]), result, row)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     return figure
 
 
@@ -94,6 +104,7 @@ def _draw_panel(
     normalised: NDArray[np.float64],
     flux: NDArray[np.float64],
     limits: NDArray[np.float64],
+    rv: float,
 ) -> None:
     """One stretch of wavelength: spectrum above, residuals in sigma below."""
     shown = (pixels.wavelength >= limits[0]) & (pixels.wavelength <= limits[1])
@@ -112,14 +123,17 @@ def _draw_panel(
     deepest = np.nanmin(model, initial=1.0, where=np.isfinite(model))
     upper.set_ylim(max(0.0, deepest - 0.1), 1.24)
     upper.set_ylabel("flux / continuum")
-    upper.tick_params(labelbottom=False)
-    for name, place in _LINES:
+    upper.tick_params(labelbottom=False, bottom=False)
+    for name, at_rest, side in _LINES:
+        place = at_rest * (1.0 + (rv if np.isfinite(rv) else 0.0) / SPEED_OF_LIGHT)
         if limits[0] < place < limits[1]:
             upper.plot([place, place], [1.05, 1.11], color="tab:blue", lw=0.9)
-            upper.text(place, 1.12, name, ha="center", va="bottom", fontsize=9, color="tab:blue")
+            upper.text(place, 1.12, name, ha=side, va="bottom", fontsize=9, color="tab:blue")
     lower.axhspan(-1, 1, color="tab:red", alpha=0.12, lw=0)
-    lower.step(wavelength, residual, where="mid", color="black", lw=0.5)
+    lower.axhline(0.0, color="tab:red", lw=0.6)
+    lower.step(wavelength, residual, where="mid", color="black", lw=0.6)
     lower.set_ylim(-_DEEPEST_RESIDUAL, _DEEPEST_RESIDUAL)
+    lower.set_yticks([-3, 0, 3])
     lower.set_ylabel("residual [σ]")
     upper.set_xlim(*limits)
 
@@ -146,5 +160,6 @@ def _write_labels(axes: Axes, result: FitResult, row: int) -> None:
         weak = flag & (LabelFlag.UNCONSTRAINED | LabelFlag.AT_BOUND | LabelFlag.NO_FIT)
         color = "0.6" if weak else "black"
         value = f"{result.labels[row, index]:.{decimals}f} ± {result.errors[row, index]:.{decimals}f}"
-        axes.text(0.0, height, symbol, fontsize=9, va="top", color=color)
+        unit = f" [{label.unit}]" if label is not None and label.unit in _SHOWN_UNITS else ""
+        axes.text(0.0, height, symbol + unit, fontsize=9, va="top", color=color)
         axes.text(1.0, height, value, fontsize=9, va="top", ha="right", color=color, family="monospace")

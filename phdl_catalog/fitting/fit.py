@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import InputError, ModelError
 from phdl_catalog.fitting.avoid import avoided
@@ -26,7 +27,7 @@ from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, share
 from phdl_catalog.fitting.result import FitResult, FittedPixels
 from phdl_catalog.fitting.starts import make_templates
 from phdl_catalog.fitting.suspects import find_suspects
-from phdl_catalog.fitting.uncertainty import uncertainty
+from phdl_catalog.fitting.uncertainty import effective_curvature, uncertainty
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
 from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT, PixelGrid
@@ -90,6 +91,8 @@ class Fitter:
         if imperfection == "of the model":
             imperfection = getattr(model, "imperfection", None)
         self._imperfection = imperfection if choice.correct_model else None
+        #: What the model says of its error; None if it says nothing of which pixels err together.
+        self._stated: ExpectedError | None = getattr(model, "error_model", None)
         self._forward = ForwardModel(model, self.device, choice.margin, self._imperfection)
         templates = make_templates(model, self._forward)
         grid = self._forward.grid
@@ -106,6 +109,7 @@ class Fitter:
             FloorBands.on(grid, self.device),
             choice.outlier,
             choice.fit_error_floor,
+            self._stated,
         )
         self._optimiser = Optimiser(
             self._objective,
@@ -113,6 +117,14 @@ class Fitter:
             tolerance=choice.tolerance,
         )
         self._model_variance = self._template_errors(model)
+        amplitude = np.zeros(len(templates.labels))
+        pixels = grid.size + 2 * REACH
+        if self._stated is not None and self._stated.modes.shape[1] != pixels:
+            shape = self._stated.modes.shape
+            raise ModelError(f"the modes of the model's error have shape {shape}, not (M, {pixels})")
+        if self._stated is not None:
+            amplitude = self._stated.amplitude(templates.labels.double().cpu().numpy())
+        self._amplitude = torch.as_tensor(amplitude, dtype=torch.float32, device=self.device)
         self._prior = shared_prior(choice.priors, self._forward.label_names)
 
     def _template_errors(self, model: Model) -> Tensor:
@@ -231,6 +243,7 @@ class Fitter:
             variance=torch.where(use, 1.0 / weight.clamp_min(1e-12), torch.ones_like(weight)),
             use=use.float(),
             model_variance=self._model_variance[alignment.templates[:, 0]],
+            amplitude=self._amplitude[alignment.templates[:, 0]],
             prior=scaled_prior(known, self._forward.middle, self._forward.half_range),
         )
 
@@ -245,7 +258,9 @@ class Fitter:
         forward, point = self._forward, solution.point
         fixed = torch.zeros(forward.n_labels + 2, dtype=torch.bool, device=self.device)
         fixed[-1] = not self.options.fit_line_width
-        sigma = uncertainty(solution.curvature, fixed, observation.prior.precision)
+        known = observation.prior.precision
+        bound = uncertainty(solution.curvature, fixed, known)
+        sigma = uncertainty(effective_curvature(solution.curvature, solution.noise), fixed, known)
         scale = forward.half_range
         shift = alignment.pixels.double() + point.parameters[:, -2]
         labels = forward.labels(point.parameters)
@@ -258,6 +273,7 @@ class Fitter:
         for target, values in (
             (part.labels, labels),
             (part.errors, sigma.errors[:, :n_labels] * scale),
+            (part.bounds, bound.errors[:, :n_labels] * scale),
             (part.covariance, sigma.covariance[:, :n_labels, :n_labels] * scale[:, None] * scale),
             (part.information, sigma.information[:, :n_labels]),
             (part.rv, rv),

@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.fitting.forward import ForwardModel, ModelState
 from phdl_catalog.fitting.kernel import resolution_variance
 from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.fitting.prior import Prior
+from phdl_catalog.fitting.shared_error import SHARED_STRIDE, SharedError
 from phdl_catalog.spectra.continuum import ContinuumBasis, NormalSystem
 
 #: How well templates describe a star, as a fraction of the continuum.
@@ -46,6 +48,8 @@ class Observation:
         1 where a pixel is used, 0 elsewhere.
     model_variance : (N, P) Tensor
         Squared error of the model in single pixels, as a fraction of the continuum.
+    amplitude : (N,) Tensor
+        Size of the emulator's error, as its `ExpectedError` has it.
     prior : Prior
         What is known of the labels beforehand.
     """
@@ -54,6 +58,7 @@ class Observation:
     variance: Tensor
     use: Tensor
     model_variance: Tensor
+    amplitude: Tensor
     prior: Prior
 
     def rows(self, index: Tensor) -> Observation:
@@ -64,6 +69,7 @@ class Observation:
             variance=self.variance[index],
             use=self.use[index],
             model_variance=self.model_variance[index],
+            amplitude=self.amplitude[index],
             prior=self.prior.rows(index),
         )
 
@@ -157,6 +163,8 @@ class Objective:
         Deviation from which on pixels lose weight [sigma].
     fit_floor : bool
         Whether residuals may ask for an error floor.
+    stated : ExpectedError, optional
+        Which pixels the emulator errs in together.
     """
 
     def __init__(
@@ -166,6 +174,7 @@ class Objective:
         bands: FloorBands,
         limit: float,
         fit_floor: bool,
+        stated: ExpectedError | None = None,
     ) -> None:
         self.forward = forward
         self.continuum = continuum
@@ -175,6 +184,9 @@ class Objective:
         self._correlation = math.sqrt(2.0 * math.pi * resolution_variance(forward.resolution))
         self._limit = limit
         self._fit_floor = fit_floor
+        self._shared = None
+        if stated is not None and len(stated.modes):
+            self._shared = SharedError.of(stated, self._correlation, forward.device)
 
     def first_weights(self, observation: Observation, state: ModelState) -> Weights:
         """Weights at a start, where the model is a template and outliers are unknown."""
@@ -277,8 +289,15 @@ class Objective:
         curve = self.continuum.curve(solved[0])
         return curve, observation.flux - curve * state.flux, Near(*solved)
 
-    def curvature(self, point: Point, weights: Weights, rough: bool = False) -> Tensor:
-        """Half the second derivatives of the cost by the data, continuum marginalised.
+    def rough_curvature(self, point: Point, weights: Weights) -> Tensor:
+        """As `curvature`, from derivatives at one pixel in `_STRIDE`, with the weight of all."""
+        return self._curvature(point, weights, _STRIDE, None)[0]
+
+    def curvature(self, point: Point, weights: Weights, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Half the second derivatives of the cost by the data, and the covariance of its gradient.
+
+        The continuum is marginalised in both.  The two are one matrix if the errors of pixels are
+        independent and as large as their weights say.
 
         Parameters
         ----------
@@ -286,18 +305,22 @@ class Objective:
             Where; the system of its pseudo-continua must be its own.
         weights : Weights
             What pixels count.
-        rough : bool
-            Take the derivatives at one pixel in `_STRIDE`, with the weight of all: good for first steps.
+        observation : Observation
+            The data.
 
         Returns
         -------
-        (N, L + 2, L + 2) Tensor
+        curvature, noise : (N, L + 2, L + 2) Tensor
             float64.
         """
+        return self._curvature(point, weights, 1, observation)
+
+    def _curvature(
+        self, point: Point, weights: Weights, stride: int, observation: Observation | None
+    ) -> tuple[Tensor, Tensor]:
         size = len(point.parameters)
         in_basis = self.forward.jacobian_in_basis(point.state)
         batch = _CURVATURE_BATCH if weights.weight.device.type == "cpu" else size
-        stride = _STRIDE if rough else 1
         # The weight of `stride` pixels stands at the one in their middle.
         number = self.forward.grid.size // stride
         every = slice(stride // 2, stride * number, stride)
@@ -305,7 +328,7 @@ class Objective:
         design = self.continuum.design[:, every].T.to(in_basis.dtype)
         scale = point.curve[:, every] * weight.sqrt()
         shape = point.state.flux[:, every] * weight.sqrt()
-        blocks = []
+        blocks, noise = [], []
         for start in range(0, size, batch):
             rows = slice(start, start + batch)
             jacobian = self.forward.jacobian(point.state, in_basis[rows], rows, every, stride == 1)
@@ -317,4 +340,17 @@ class Objective:
                 point.near.system.factor[rows], cross.double().mT, upper=False
             )
             blocks.append(own - imitated.mT @ imitated)
-        return torch.cat(blocks)
+            if self._shared is not None and observation is not None:
+                factor = point.near.system.factor[rows].mT
+                imitating = torch.linalg.solve_triangular(factor, imitated, upper=True).mT
+                some = slice(None, None, SHARED_STRIDE)
+                curve = self.continuum.curve(imitating.flatten(0, 1), SHARED_STRIDE).unflatten(
+                    0, own.shape[:2]
+                )
+                alone = torch.addcmul(jacobian[:, :, some], curve, shape[rows, None, some], value=-1.0)
+                level = observation.amplitude[rows, None] * point.curve[rows, some]
+                noise.append(
+                    self._shared.more(alone, level, weights.variance[rows, some], weights.weight[rows, some])
+                )
+        curvature = torch.cat(blocks)
+        return curvature, curvature + torch.cat(noise) if noise else curvature

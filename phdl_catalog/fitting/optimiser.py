@@ -57,6 +57,8 @@ class Solution:
         What pixels counted.
     curvature : (N, L + 2, L + 2) Tensor
         Of the last round, by the data alone.
+    noise : (N, L + 2, L + 2) Tensor
+        Covariance of the gradient that goes with it.
     at_bound : (N, L + 2) Tensor
         Which parameters are at a bound.
     converged : (N,) Tensor
@@ -68,6 +70,7 @@ class Solution:
     point: Point
     weights: Weights
     curvature: Tensor
+    noise: Tensor
     at_bound: Tensor
     converged: Tensor
     evaluations: Tensor
@@ -194,9 +197,7 @@ class Optimiser:
         weights = objective.first_weights(observation, state)
         weights = objective.weigh(observation, state, weights)
         point = objective.score(observation, parameters, state, weights)
-        curvature = objective.curvature(point, weights, rough=True) + torch.diag_embed(
-            observation.prior.precision
-        )
+        curvature = objective.rough_curvature(point, weights) + torch.diag_embed(observation.prior.precision)
         box, system = self._bounds(parameters), point.near.system
         memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _FIRST_STEPS)
         memory, early = self._go_on(observation, weights, system, memory, box, _NEAR, _NEARING_STEPS)
@@ -207,7 +208,7 @@ class Optimiser:
         weights = objective.weigh(observation, state, weights, memory.continuum)
         point = objective.score(observation, parameters, state, weights)
         system = point.near.system
-        fisher = objective.curvature(point, weights)
+        fisher, noise = objective.curvature(point, weights, observation)
         curvature = fisher + torch.diag_embed(observation.prior.precision)
         memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _SECOND_STEPS)
 
@@ -215,7 +216,7 @@ class Optimiser:
         evaluations = _FIRST_EVALUATIONS + early + later
         point = self._objective.evaluate(observation, memory.parameters, weights)
         at_bound = box.touched(point.parameters)
-        return Solution(point, weights, fisher, at_bound, memory.length < self._tolerance, evaluations)
+        return Solution(point, weights, fisher, noise, at_bound, memory.length < self._tolerance, evaluations)
 
     def _go_on(
         self,

@@ -49,6 +49,8 @@ class FitResult:
         Values, in the units of `phdl_catalog.labels`.
     errors : (N, L) float64
         One sigma, everything else that was fitted marginalised; see `phdl_catalog.fitting.uncertainty`.
+    bounds : (N, L) float64
+        Cramer-Rao bounds: what the errors would be if those of all pixels were independent.
     covariance : (N, L, L) float64
         Its diagonal is ``errors**2``.
     information : (N, L) float64
@@ -82,6 +84,7 @@ class FitResult:
     label_names: tuple[str, ...]
     labels: NDArray[np.float64]
     errors: NDArray[np.float64]
+    bounds: NDArray[np.float64]
     covariance: NDArray[np.float64]
     information: NDArray[np.float64]
     rv: NDArray[np.float64]
@@ -118,6 +121,7 @@ class FitResult:
             label_names=tuple(label_names),
             labels=nan(n_labels),
             errors=nan(n_labels),
+            bounds=nan(n_labels),
             covariance=nan(n_labels, n_labels),
             information=nan(n_labels),
             rv=nan(),

@@ -1,12 +1,14 @@
 """Errors of labels: the Cramer-Rao bound, and what the data add to what was known before.
 
 The curvature of the cost is the Fisher matrix F of the labels, velocity and line width, with the
-pseudo-continuum marginalised.  Before any data a label is known to lie within the training range, of width w:
-a variance of ``w**2 / 12``, and the Fisher information ``12 / w**2``.  A label that the spectrum hardly
-constrains would otherwise, with an error of many dex, carry others along beyond what is possible.  So the
-covariance is that of ``F + diag(12 / w**2)``, and from the variance v of each label its *own* prior is taken
-out again: ``1 / e**2 = 1 / v - 12 / w**2``.  The error e of a label is therefore from the data alone, while
-the others are only as free as the grid lets them be.  For well-constrained labels it is the Cramer-Rao bound.
+pseudo-continuum marginalised; where pixels err together (`phdl_catalog.fitting.shared_error`), F is what
+independent pixels would need to leave the same uncertainty.  Before any data a label is known to lie within
+the training range, of width w: a variance of ``w**2 / 12``, and the Fisher information ``12 / w**2``.  A
+label that the spectrum hardly constrains would otherwise, with an error of many dex, carry others along
+beyond what is possible.  So the covariance is that of ``F + diag(12 / w**2)``, and from the variance v of
+each label its *own* prior is taken out again: ``1 / e**2 = 1 / v - 12 / w**2``.  The error e of a label is
+therefore from the data alone, while the others are only as free as the grid lets them be.  For
+well-constrained labels it is the Cramer-Rao bound, where no errors are shared.
 
 `information` is ``1 - v * 12 / w**2``: the fraction of what is known that comes from the data, 1 if the range
 of the grid has no part in it and 0 if it is all there is.  At 0.5 the error is 0.29 times the range.
@@ -27,6 +29,9 @@ _UNIFORM_VARIANCE = 1.0 / 3.0
 
 #: Prior variances of the shift [pixels squared] and blur [pixels to the fourth]: nearly none.
 _OTHER_VARIANCE = 1e4
+
+#: Added to the diagonal of a scaled covariance of gradients: single precision of the sums that it is from.
+_RIDGE = 1e-6
 
 #: Smallest fraction of information: the error is then 1e3 times the prior's.
 _NO_INFORMATION = 1e-6
@@ -49,6 +54,30 @@ class Uncertainty:
     errors: Tensor
     covariance: Tensor
     information: Tensor
+
+
+def effective_curvature(curvature: Tensor, noise: Tensor) -> Tensor:
+    """The Fisher matrix of independent pixels that would leave labels as uncertain as they are.
+
+    Parameters
+    ----------
+    curvature, noise : (N, D, D) Tensor
+        Half the second derivatives H of the cost, and the covariance M of its gradient, float64.
+
+    Returns
+    -------
+    (N, D, D) Tensor
+        ``H M^-1 H``, which is H where the two are one; its inverse is the covariance ``H^-1 M H^-1``.
+    """
+    if noise is curvature:
+        return curvature
+    scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
+    scaled = curvature * scale[:, :, None] * scale[:, None, :]
+    matrix = noise * scale[:, :, None] * scale[:, None, :]
+    torch.diagonal(matrix, dim1=1, dim2=2).add_(_RIDGE)
+    factor, _ = torch.linalg.cholesky_ex(matrix)
+    half = torch.linalg.solve_triangular(factor, scaled, upper=False)
+    return (half.mT @ half) / scale[:, :, None] / scale[:, None, :]
 
 
 def uncertainty(curvature: Tensor, fixed: Tensor, known: Tensor | None = None) -> Uncertainty:

@@ -269,10 +269,14 @@ class ContinuumBasis:
         right -= system.level[:, None] * (coefficients @ self.stiffness)
         return coefficients + system.solve(right)
 
-    def curve(self, coefficients: Tensor) -> Tensor:
-        """The curves (N, P), float32, of coefficients (N, J)."""
+    def curve(self, coefficients: Tensor, stride: int = 1) -> Tensor:
+        """The curves (N, P), float32, of coefficients (N, J); or only every `stride`-th pixel of them."""
         values = coefficients.to(self.design.dtype)
-        return torch.cat([values[:, rows] @ self.design[rows, pixels] for rows, pixels in self._parts], dim=1)
+        parts = []
+        for rows, pixels in self._parts:
+            first = pixels.start + -pixels.start % stride
+            parts.append(values[:, rows] @ self.design[rows, first : pixels.stop : stride])
+        return torch.cat(parts, dim=1)
 
     def pull(self, values: Tensor) -> Tensor:
         """Sums (N, J), float64, of values (N, P) times each spline."""

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
 from phdl_catalog.emulator.expected_error import ExpectedError, measure_expected_error
 from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.interpolant import GridInterpolant, InterpolantConfig
+from phdl_catalog.emulator.left_out import Residuals, left_out_residuals
+from phdl_catalog.emulator.principal import project, spectrum_basis, training_rows
+from phdl_catalog.emulator.transforms import LabelTransform
 
 NAMES = ("teff", "logg", "fe_h")
 
@@ -22,7 +28,7 @@ def simulated(generator: np.random.Generator, n_stars: int) -> tuple[np.ndarray,
 
 def test_profile_and_amplitude_of_known_residuals_are_found() -> None:
     labels, star, sigma, residuals = simulated(np.random.default_rng(1), 60)
-    expected = ExpectedError.from_residuals(NAMES, labels, residuals, star)
+    expected = ExpectedError.from_residuals(NAMES, Residuals(labels, residuals, star))
     ratio = expected.at(labels) / sigma
     inner = np.r_[10:90, 110:190]
     assert np.all(np.abs(np.log(ratio[:, inner])) < 0.35)
@@ -32,7 +38,7 @@ def test_profile_and_amplitude_of_known_residuals_are_found() -> None:
 def test_new_residuals_have_the_size_that_was_expected() -> None:
     generator = np.random.default_rng(2)
     labels, star, _, residuals = simulated(generator, 40)
-    expected = ExpectedError.from_residuals(NAMES, labels, residuals, star)
+    expected = ExpectedError.from_residuals(NAMES, Residuals(labels, residuals, star))
     fresh, _, _, others = simulated(generator, 40)
     pull = np.sqrt(np.mean((others / expected.at(fresh)) ** 2, axis=1))
     assert 0.9 < np.median(pull) < 1.1
@@ -40,14 +46,12 @@ def test_new_residuals_have_the_size_that_was_expected() -> None:
 
 def test_no_star_is_promised_better_than_the_best_that_was_seen() -> None:
     labels, star, _, residuals = simulated(np.random.default_rng(3), 40)
-    expected = ExpectedError.from_residuals(NAMES, labels, residuals, star)
+    expected = ExpectedError.from_residuals(NAMES, Residuals(labels, residuals, star))
     far = np.array([[9000.0, 4.0, -4.0], [3000.0, 4.0, 1.0]])
     np.testing.assert_allclose(expected.amplitude(far), expected.limits)
 
 
 def test_a_model_is_measured_on_validation_stars_alone(small_grid: AbInitioGrid) -> None:
-    import torch
-
     wrong = np.where(small_grid.is_validation, 0.01, 5.0)
     rows = {tuple(label): shift for label, shift in zip(small_grid.labels, wrong, strict=True)}
     truth = {tuple(label): flux for label, flux in zip(small_grid.labels, small_grid.flux, strict=True)}
@@ -60,3 +64,80 @@ def test_a_model_is_measured_on_validation_stars_alone(small_grid: AbInitioGrid)
     np.testing.assert_allclose(at, 0.01, rtol=1e-3)
     assert summary["stars"] == len(np.unique(small_grid.star[small_grid.is_validation]))
     np.testing.assert_allclose(summary["held_out_ratio"], 1.0, atol=1e-2)
+
+
+def test_pixels_that_err_together_are_found() -> None:
+    generator = np.random.default_rng(4)
+    lines = np.zeros((2, 200))
+    lines[0, 20:100:8], lines[1, 100:180:8] = 1.0, 1.0
+    labels = generator.uniform([4200, 1.0, -2.0], [6800, 5.0, 0.4], (400, 3))
+    strength = generator.normal(size=(400, 2)) * np.array([3e-3, 1e-3])
+    noise = 3e-4 * generator.normal(size=(400, 200))
+    expected = ExpectedError.from_residuals(
+        NAMES, Residuals(labels, strength @ lines + noise, np.arange(400))
+    )
+    at = expected.amplitude(np.array([[5500.0, 4.0, -0.5]]))[0]
+    covariance = at**2 * expected.modes.T @ expected.modes
+    first, second = lines @ covariance @ lines.T / 10**2
+    np.testing.assert_allclose([first[0], second[1]], [9e-6, 1e-6], rtol=0.3)
+    assert abs(first[1]) < 0.2 * 3e-6
+    total2 = (expected.modes**2).sum(axis=0) + expected.rest**2
+    np.testing.assert_allclose(total2.mean(), (expected.profile**2).mean(), rtol=0.1)
+
+
+def test_patterns_survive_a_model_file() -> None:
+    labels, star, _, residuals = simulated(np.random.default_rng(5), 40)
+    expected = ExpectedError.from_residuals(NAMES, Residuals(labels, residuals, star))
+    tensors = {key.removeprefix("expected_error."): value for key, value in expected.tensors().items()}
+    read = ExpectedError.from_tensors(NAMES, tensors)
+    assert len(read.modes) == 10
+    np.testing.assert_allclose(read.modes, expected.modes, atol=2e-3)
+    before = {key: value for key, value in tensors.items() if key != "modes"}
+    assert ExpectedError.from_tensors(NAMES, before).modes.shape == (0, 200)
+
+
+@pytest.fixture(scope="module")
+def taught(
+    small_grid: AbInitioGrid,
+) -> tuple[LabelTransform, torch.Tensor, GridInterpolant, InterpolantConfig]:
+    """An interpolant of a grid and what it is made with."""
+    transform = LabelTransform.fitted(small_grid.label_names, small_grid.labels[~small_grid.is_validation])
+    basis, config = spectrum_basis(small_grid, 12), InterpolantConfig(groups=(), iterations=5)
+    return transform, basis, GridInterpolant.fit(small_grid, transform, basis, config), config
+
+
+def test_a_star_left_out_is_predicted_as_by_an_interpolant_of_the_others(
+    small_grid: AbInitioGrid,
+    taught: tuple[LabelTransform, torch.Tensor, GridInterpolant, InterpolantConfig],
+) -> None:
+    _, basis, whole, _ = taught
+    number = int((~small_grid.is_validation).sum())
+    _, flux = training_rows(small_grid)
+    known = project(torch.as_tensor(flux), basis.double())
+    star = np.concatenate([small_grid.star[~small_grid.is_validation], np.full(len(known) - number, -1)])
+    one = torch.as_tensor(star == star[0])
+    kernel, others = whole._kernels[0], whole.inputs[~one]
+    predicted = kernel(whole.inputs[one], others) @ torch.linalg.solve(kernel.with_noise(others), known[~one])
+    np.testing.assert_allclose(whole.left_out(star)[one], known[one] - predicted, atol=1e-6)
+
+
+def test_the_error_of_a_model_is_learnt_from_its_training_stars_and_sized_by_the_others(
+    small_grid: AbInitioGrid,
+    taught: tuple[LabelTransform, torch.Tensor, GridInterpolant, InterpolantConfig],
+) -> None:
+    transform, basis, interpolant, config = taught
+
+    def flux_of(labels: torch.Tensor) -> torch.Tensor:
+        return (basis[0].double() + interpolant.coefficients(labels) @ basis[1:].double()).float()
+
+    left_out = left_out_residuals(flux_of, small_grid, transform, basis, config)
+    assert left_out is not None
+    training = np.unique(small_grid.star[~small_grid.is_validation])
+    np.testing.assert_array_equal(np.unique(left_out.star), training)
+    expected, summary = measure_expected_error(flux_of, small_grid, left_out)
+    assert summary["stars"] == len(training)
+    # Errors of stars left out are those of stars never seen, not the much smaller ones of the fit.
+    assert 0.5 < summary["validation_over_left_out"] < 2.0
+    assert 0 < len(expected.modes) <= len(training) // 4
+    some = InterpolantConfig(groups=(), iterations=2, largest=50)
+    assert left_out_residuals(flux_of, small_grid, transform, basis, some) is None

@@ -66,7 +66,7 @@ def test_the_gradient_is_that_of_the_cost(model: LineModel, fitter: Fitter) -> N
 
     prior = Prior(start + 0.1, torch.linspace(0.0, 300.0, start.shape[1]).double().expand_as(start))
     observation = Observation(
-        flux, 1 / ivar.clamp_min(1e-9), (ivar > 0).float(), torch.zeros_like(flux), prior
+        flux, 1 / ivar.clamp_min(1e-9), (ivar > 0).float(), torch.zeros_like(flux), torch.zeros(2), prior
     )
     weights = Weights(torch.zeros(2, 7), observation.variance, ivar)
     gradient = objective.evaluate(observation, start, weights).gradient

@@ -13,25 +13,46 @@ from phdl_catalog.emulator import packaged_models
 
 pytestmark = pytest.mark.skipif("default" not in packaged_models(), reason="there is no packaged model")
 
+#: What is asked of every label: scatter of repeats over the bound of photons, spread of (fit - truth) over
+#: the error, and its median.
+LARGEST_SCATTER, PULL, LARGEST_BIAS = 1.15, (0.85, 1.15), 0.3
+
+#: How far a few dozen stars may be from it: two standard errors of a spread, and of a median.
+UNSURE_SPREAD, UNSURE_MEDIAN = 0.35, 0.35
+
 
 def _check(found: list[Precision]) -> None:
-    shown = [item for item in found if item.label in SHOWN and np.isfinite(item.pull)]
-    scatter = np.array([item.scatter for item in shown])
-    # The bound holds within what this few spectra can tell.
-    assert 0.8 < np.median(scatter) < 1.15
-    assert scatter.max() < 1.4
-    pull = np.array([item.pull for item in shown if item.snr <= 50])
-    assert 0.85 < np.median(pull) < 1.25
-    assert np.median(np.abs([item.bias for item in shown])) < 0.3
+    shown = [item for item in found if item.label in SHOWN and item.fits > 20]
+    scatter, pull, bias = (np.array([getattr(item, name) for item in shown]) for name in _COLUMNS)
+    # What a label's own stars leave open, all labels together do not.
+    assert np.median(scatter) <= LARGEST_SCATTER
+    assert PULL[0] <= np.median(pull) <= PULL[1]
+    assert np.median(np.abs(bias)) < LARGEST_BIAS
+    said = {(item.label, item.snr): (item.scatter, item.pull, item.bias) for item in shown}
+    assert scatter.max() <= LARGEST_SCATTER + UNSURE_SPREAD, said
+    assert PULL[0] - UNSURE_SPREAD <= pull.min() <= pull.max() <= PULL[1] + UNSURE_SPREAD, said
+    assert np.abs(bias).max() < LARGEST_BIAS + UNSURE_MEDIAN, said
 
 
-def test_fits_of_ab_initio_spectra_reach_the_bound() -> None:
+_COLUMNS = ("scatter", "pull", "bias")
+
+
+def test_fits_of_ab_initio_spectra_are_as_precise_as_they_say() -> None:
     model = load_model("default")
-    _check(measure(model, unseen(model, packaged_sample()), stars=16, repeats=4, seed=3, snrs=(50.0,)))
+    grid = unseen(model, packaged_sample())
+    _check(measure([(model, grid)], stars=40, repeats=2, seed=3, snrs=(30.0, 100.0)))
+
+
+def test_the_emulators_error_is_not_taken_for_that_of_independent_pixels() -> None:
+    model = load_model("default")
+    grid = unseen(model, packaged_sample())
+    found = measure([(model, grid)], stars=40, repeats=1, seed=5, snrs=(300.0,))
+    # Without patterns that pixels err in together it is 1.7, with them 1.1.
+    assert np.median([item.pull for item in found if item.label in SHOWN]) < 1.4
 
 
 @pytest.mark.shared_data
-def test_fits_of_a_grids_validation_stars_reach_the_bound(shared_data: Path) -> None:
+def test_fits_of_a_grids_validation_stars_are_as_precise_as_they_say(shared_data: Path) -> None:
     model = load_model("default")
     grid = unseen(model, shared_data / "grid" / "synthe_v1.h5")
-    _check(measure(model, grid, stars=20, repeats=3, seed=4, snrs=(30.0, 100.0)))
+    _check(measure([(model, grid)], stars=50, repeats=2, seed=4, snrs=(30.0, 100.0)))

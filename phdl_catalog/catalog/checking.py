@@ -27,8 +27,9 @@ from phdl_catalog.catalog.releases import (
 from phdl_catalog.catalog.selection import SELECTION_LABELS
 from phdl_catalog.catalog.stars import SpectrumIndex, Stars, find_stars
 from phdl_catalog.catalog.tracing import count_untraceable, published_index, unexplained_values
+from phdl_catalog.database.calibration_sets import find_set
 from phdl_catalog.database.events import record_event
-from phdl_catalog.database.models import ReleaseState
+from phdl_catalog.database.models import CalibrationState, ReleaseState
 from phdl_catalog.errors import NotFoundError, StateError
 
 #: A label that is missing in more than this part of the stars is worth a word.
@@ -105,6 +106,7 @@ def check_release(engine: Engine, name: str) -> CheckReport:
         references = reference_pulls(connection, release)
         findings = (
             *_check_content(connection, release, content),
+            *_check_calibration(connection, release),
             *_check_rows(connection, release),
             *_check_stars(connection, release, index, stars),
             *_check_labels(labels),
@@ -161,6 +163,17 @@ def _check_content(
         f"{len(wanted)} columns as in schema.yaml" if not different else f"not as in schema.yaml: {different}"
     )
     yield _finding("columns", not different, text)
+
+
+def _check_calibration(connection: Connection, release: CatalogReleaseInfo) -> Iterator[Finding]:
+    """A draft may still be edited or deleted: what was calibrated by one could not be traced."""
+    if release.calibration_set is None:
+        return
+    state = find_set(connection, release.calibration_set).state
+    what = f"calibration set '{release.calibration_set}' is {state}"
+    draft = state == CalibrationState.DRAFT
+    remedy = f": `phdl calibration certify {release.calibration_set}`" if draft else ""
+    yield _finding("certified", not draft, what + remedy)
 
 
 def _check_rows(connection: Connection, release: CatalogReleaseInfo) -> Iterator[Finding]:

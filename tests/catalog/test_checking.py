@@ -8,10 +8,11 @@ from sqlalchemy import insert, text
 from phdl_catalog.catalog.building import build_release
 from phdl_catalog.catalog.checking import check_release, report_dict
 from phdl_catalog.catalog.releases import get_catalog_release
+from phdl_catalog.database.calibration_sets import certify_set
 from phdl_catalog.database.models import ReferenceLabel, ReleaseState
 from phdl_catalog.errors import NotFoundError
 
-from .conftest import Survey
+from .conftest import Survey, add_calibration
 
 ARCSEC = 1 / 3600
 
@@ -50,6 +51,19 @@ def test_a_candidate_can_be_checked_again(survey):
     again = check_release(survey.engine, "a")
     assert again.passed
     assert again.state is ReleaseState.CANDIDATE
+
+
+def test_a_release_calibrated_by_a_draft_waits_until_the_set_is_certified(survey):
+    add_calibration(survey, "cal", certify=False)
+    survey.add()
+    build_release(survey.engine, "first", calibration="cal", name="a")
+    report = check_release(survey.engine, "a")
+    assert report.state is ReleaseState.DRAFT
+    (fault,) = (finding for finding in report.findings if finding.status == "failed")
+    assert fault.text == "calibration set 'cal' is draft: `phdl calibration certify cal`"
+    with survey.engine.begin() as connection:
+        certify_set(connection, "cal")
+    assert check_release(survey.engine, "a").state is ReleaseState.CANDIDATE
 
 
 def test_an_empty_release_stays_a_draft(survey):

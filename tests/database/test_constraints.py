@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from database_rows import (
@@ -267,11 +267,20 @@ def test_a_draft_is_free_and_a_certified_set_changes_its_state_only(transaction:
         insert(CalibrationOffset).values(calibration_set_id=key, **(OFFSET | {"label": "mg_fe"})),
         update(CalibrationSet).values(report={"x": 1}),
         update(CalibrationSet).values(state="draft", certified_at=None),
+        update(CalibrationSet).values(certified_at=NOW + timedelta(days=1)),
         delete(CalibrationSet),
+        text("TRUNCATE phdl.calibration_set CASCADE"),
+        text("TRUNCATE phdl.calibration_offset"),
     ):
         with pytest.raises(DBAPIError, match="never edited"), transaction.begin_nested():
             transaction.execute(statement)
     transaction.execute(update(CalibrationSet).values(state="superseded", superseded_at=NOW))
+    for statement in (
+        update(CalibrationSet).values(state="certified", superseded_at=None),
+        update(CalibrationSet).values(superseded_at=NOW + timedelta(days=1)),
+    ):
+        with pytest.raises(DBAPIError, match="never edited"), transaction.begin_nested():
+            transaction.execute(statement)
 
 
 def test_the_covariance_of_an_offset_is_square(transaction: Connection) -> None:

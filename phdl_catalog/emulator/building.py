@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from phdl_catalog import __version__
-from phdl_catalog.emulator.checkpoint import ModelHeader, rounded, write_model
-from phdl_catalog.emulator.compiled import CompileConfig, compile_network, measure_compile_error
+from phdl_catalog.emulator.checkpoint import ModelHeader, read_model, rounded, write_model
+from phdl_catalog.emulator.compiled import (
+    CompileConfig,
+    CompiledNetwork,
+    compile_network,
+    measure_compile_error,
+    stored_compiled_network,
+)
 from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import evaluate
-from phdl_catalog.emulator.expected_error import measure_expected_error
+from phdl_catalog.emulator.expected_error import ExpectedError, measure_expected_error
 from phdl_catalog.emulator.grid import AbInitioGrid
 from phdl_catalog.emulator.left_out import left_out_residuals
 from phdl_catalog.emulator.losses import label_scale
@@ -21,6 +28,7 @@ from phdl_catalog.emulator.model import TransformerModel
 from phdl_catalog.emulator.region import TrainingRegion
 from phdl_catalog.emulator.sampling import LabelSampler
 from phdl_catalog.emulator.transforms import LabelTransform
+from phdl_catalog.errors import ModelError
 
 
 def build_model(
@@ -63,13 +71,9 @@ def build_model(
     )
     sampler, network = LabelSampler.from_grid(grid), transformer.network
     compiled = compile_network(network, sampler, transform, label_scale(grid.label_names), compiling, watch)
-    compiled.load_state_dict(rounded(compiled.state_dict()))
     error = measure_compile_error(compiled, network, sampler)
     region = TrainingRegion.from_labels(grid.label_names, training_labels)
-    left_out = None
-    if training.interpolant is not None:
-        left_out = left_out_residuals(compiled, grid, transform, network.basis, training.interpolant)
-    expected, expectation = measure_expected_error(compiled, grid, left_out)
+    expected, expectation = _expected_error(compiled, grid, training)
     header = ModelHeader(
         name=name,
         label_names=grid.label_names,
@@ -101,3 +105,43 @@ def build_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_model(path, header, tensors)
     return header
+
+
+def measure_expected_error_again(source: Path, target: Path, grid: AbInitioGrid) -> None:
+    """Write a finished model with its expected error measured anew; everything else stays as it is.
+
+    Parameters
+    ----------
+    source, target : Path
+        Model files; they may be the same.
+    grid : AbInitioGrid
+        That of the model's training.
+
+    Raises
+    ------
+    ModelError
+        If it is another grid.
+    """
+    header, tensors = read_model(source)
+    if header.metadata["grid"]["sha256"] != grid.source["sha256"]:
+        raise ModelError(
+            f"{source} was trained on {header.metadata['grid']['file']}, and this is another grid"
+        )
+    compiled = stored_compiled_network(header, tensors)
+    training = TrainingConfig.model_validate(header.metadata["training"])
+    expected, expectation = _expected_error(compiled, grid, training)
+    kept = {key: value for key, value in tensors.items() if not key.startswith("expected_error.")}
+    metadata = {**header.metadata, "expected_error": expectation}
+    write_model(target, replace(header, metadata=metadata), {**kept, **expected.tensors()})
+
+
+def _expected_error(
+    compiled: CompiledNetwork, grid: AbInitioGrid, training: TrainingConfig
+) -> tuple[ExpectedError, dict[str, Any]]:
+    """That of the compiled form, which fits use, and how well it predicts validation stars."""
+    left_out = None
+    if training.interpolant is not None:
+        left_out = left_out_residuals(
+            compiled, grid, compiled.transform, compiled.basis, training.interpolant
+        )
+    return measure_expected_error(compiled, grid, left_out)

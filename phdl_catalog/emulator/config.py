@@ -28,7 +28,7 @@ class TrainingConfig(BaseModel):
     network: NetworkConfig = NetworkConfig()
     interpolant: InterpolantConfig | None = InterpolantConfig()
     direct: DistilConfig = DistilConfig()
-    steps: int = Field(default=1_500, ge=1, description="Optimiser steps.")
+    steps: int = Field(default=1_200, ge=1, description="Optimiser steps.")
     grid_batch: int = Field(default=16, ge=0)
     interpolated_batch: int = Field(default=32, ge=0)
     interpolated_gradients: int = Field(default=4, ge=0)
@@ -37,11 +37,17 @@ class TrainingConfig(BaseModel):
     gradient_warmup: float = Field(
         default=0.05, ge=0, lt=1, description="Share of the run over which the gradient term fades in."
     )
+    encoder_cost: float = Field(
+        default=1.5,
+        ge=0,
+        description="Weight of the square of what the encoder adds to a taught direct path, beside the flux "
+        "term: it adds what the interpolant is surely known to have, and the compiled form can follow.",
+    )
     learning_rate: float = Field(default=1e-2, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     averaging: float = Field(default=0.99, ge=0, lt=1, description="Decay of the weights' running mean.")
-    validate_every: int = Field(default=150, ge=1)
+    validate_every: int = Field(default=200, ge=1)
     patience: int = Field(
         default=30,
         ge=1,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from phdl_catalog.emulator.coefficients import CoefficientNetwork
 from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term, label_directions
+from phdl_catalog.emulator.orthogonal import OrthogonalSteps
 from phdl_catalog.emulator.sampling import LabelSampler
 from phdl_catalog.emulator.transforms import LabelTransform
 
@@ -45,7 +46,7 @@ class DistilConfig:
 
     spectra: int = 100_000
     derivatives: int = 40_000
-    steps: int = 5_000
+    steps: int = 4_000
     batch: int = 700
     derivative_batch: int = 300
     learning_rate: float = 1.5e-2
@@ -138,7 +139,7 @@ def distil(
     matrices = [parameter for parameter in network.parameters() if parameter.ndim == 2]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
     optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        OrthogonalSteps(matrices, lr=config.learning_rate),
         torch.optim.Adam(vectors, lr=config.learning_rate),
     ]
     device = network.coefficient_scale.device

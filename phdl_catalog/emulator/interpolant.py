@@ -58,7 +58,8 @@ class _Kernel(nn.Module):
 
     A linear kernel with a weight an input; a squared exponential with a length scale an input; and a cubic
     in each abundance alone, which fades as the atmospheres differ: the lines of most elements do not know of
-    those of others, and that much need not be learnt.
+    those of others, and that much need not be learnt.  An element that is seen by what it binds has no say in
+    the first two but through the features of line formation.
     """
 
     def __init__(self, transform: LabelTransform) -> None:
@@ -66,6 +67,8 @@ class _Kernel(nn.Module):
         self._atmosphere = transform.atmosphere_columns
         self._abundances = transform.abundance_columns
         n_inputs, n_abundances = transform.n_inputs, len(self._abundances)
+        self._own_say = torch.ones(n_inputs, dtype=torch.float64)
+        self._own_say[transform.binding_columns] = 0.0
 
         def parameter(value: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value, dtype=torch.float64))
@@ -81,8 +84,9 @@ class _Kernel(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(N, I), (M, I) -> (N, M)."""
-        smooth = torch.exp(self.log_amplitude) * _squared_exponential(a, b, self.log_length)
-        linear = _LINEAR_VARIANCE * (a * torch.exp(self.log_weight)) @ b.T
+        own_a, own_b = a * self._own_say, b * self._own_say
+        smooth = torch.exp(self.log_amplitude) * _squared_exponential(own_a, own_b, self.log_length)
+        linear = _LINEAR_VARIANCE * (own_a * torch.exp(self.log_weight)) @ own_b.T
         near = _squared_exponential(
             a[:, self._atmosphere], b[:, self._atmosphere], self.log_atmosphere_length
         )

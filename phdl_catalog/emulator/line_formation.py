@@ -82,6 +82,31 @@ _NEUTRALS = ("c", "na", "mg", "al", "si", "ca", "fe")
 #: Excitation of the lower level of the Balmer lines [eV].
 _BALMER = 10.199
 
+
+class _Layer(NamedTuple):
+    """What of a layer does not depend on its electron pressure; D donors, E elements.
+
+    The elements are the first axis, not the last: operations along stars are several times faster so.
+
+    Parameters
+    ----------
+    theta, gravity : (...,) Tensor
+        5040 K over the temperature; logg.
+    opacity : (...,) Tensor
+        log10 of the opacity of H- per hydrogen nucleus and electron pressure.
+    abundances : (E, ...) Tensor
+        log10 of atoms per hydrogen nucleus.
+    saha : (D, ...) Tensor
+        log10 of ions over neutrals times electron pressure.
+    """
+
+    theta: Tensor
+    gravity: Tensor
+    opacity: Tensor
+    abundances: Tensor
+    saha: Tensor
+
+
 FEATURES = (
     "log_electron_pressure", *MOLECULES, "mgh", "fe+", *_NEUTRALS, "balmer",
 )  # fmt: skip
@@ -138,39 +163,26 @@ class LineFormation(nn.Module):
 
     def electron_pressure(self, labels: Tensor) -> Tensor:
         """(..., L) -> (...,): log10 of the electron pressure [dyn/cm^2]."""
-        theta = self.theta(labels)
-        atoms, saha = self._atoms(labels), self._saha(theta)
-        # Where H- is the opacity, the square of the pressure is this times the ions per hydrogen nucleus:
-        # the metals', or hydrogen's, which is ionised as the pressure lets it, but never more than all.
-        balance = labels[..., self._logg] + _LOG_WEIGHT - _opacity(theta)
-        metals = 0.5 * (balance - 4.0 + labels[..., self._fe_h])
-        hydrogen = torch.minimum((balance + saha[..., 0]) / 3.0, 0.5 * balance)
-        pressure, saha = torch.maximum(metals, hydrogen), exp10(saha)
-        for _ in range(_NEWTON_STEPS):
-            pressure = self._towards(labels, pressure, theta, atoms, saha)
-        return pressure
+        return self._solved(labels, self._layer(labels))
 
-    def forward(self, labels: Tensor, pressure: Tensor | None = None) -> Tensor:
+    def forward(self, labels: Tensor) -> Tensor:
         """Features of each label vector.
 
         Parameters
         ----------
         labels : (..., L) Tensor
-        pressure : (...,) Tensor, optional
-            The electron pressure where it is known; a last Newton step restores its derivatives.
 
         Returns
         -------
         (..., F) Tensor
             In the order of `FEATURES`: log10, and but for the first over the opacity per hydrogen nucleus.
         """
-        known = self.electron_pressure(labels) if pressure is None else pressure
-        pressure = self._newton_step(labels, known)
-        return self.features(labels, pressure)
+        layer = self._layer(labels)
+        return self._features(layer, self._solved(labels, layer))
 
     def features(self, labels: Tensor, pressure: Tensor) -> Tensor:
         """Features (..., F) of labels (..., L) and their electron pressure (...,), as two variables."""
-        return self._features(self.theta(labels), pressure, labels[..., self._logg], self._abundances(labels))
+        return self._features(self._layer(labels), pressure)
 
     def jacobian(self, labels: Tensor, pressure: Tensor) -> Tensor:
         """Derivatives of the features, by the chain rule through the few variables of the layer.
@@ -185,12 +197,13 @@ class LineFormation(nn.Module):
         -------
         (N, F, L) Tensor
         """
-        theta, abundances = self.theta(labels), self._abundances(labels)
+        layer = self._layer(labels)
+        theta, abundances = layer.theta, layer.abundances.T
         mix = self.mix.to(labels.dtype)
         cooling = -theta / labels[:, self._teff]
-        saha = exp10(self._saha(theta))
+        saha = exp10(layer.saha).T
         fraction = saha / (saha + exp10(pressure)[:, None])
-        absorption = exp10(_opacity(theta) + pressure)
+        absorption = exp10(layer.opacity + pressure)
         by_pressure = absorption / (absorption + _RAYLEIGH)
         by_theta = by_pressure * (2.5 / (_LN10 * theta) + 0.754)
         ionisation = -(2.5 / (_LN10 * theta))[:, None] - self.energy.to(labels.dtype)
@@ -208,7 +221,7 @@ class LineFormation(nn.Module):
         slopes = self._feature_slopes(fraction, ionisation, by_theta, by_pressure)  # (N, F, 6)
         opacity = torch.log10(absorption + _RAYLEIGH)
         hydrogen = labels[:, self._logg] + _LOG_WEIGHT - opacity
-        molecules = pressure_slopes(self._cno_of(abundances), theta, hydrogen)  # (N, M, 5)
+        molecules = pressure_slopes(self._cno_of(layer.abundances), theta, hydrogen)  # (N, M, 5)
         slopes[:, FEATURES.index("mgh"), 0] -= dissociation_slope("mgh", theta)
         row = slice(1, 1 + len(MOLECULES))
         slopes[:, row, 0] = molecules[..., 0] - molecules[..., 1] * by_theta[:, None]
@@ -255,67 +268,74 @@ class LineFormation(nn.Module):
         slopes[:, -1, 1] = -by_pressure
         return slopes
 
-    def _abundances(self, labels: Tensor) -> Tensor:
-        """(..., L) -> (..., E): log10 of atoms per hydrogen nucleus."""
-        return labels @ self.mix.to(labels.dtype) + self.solar.to(labels.dtype)
+    def _layer(self, labels: Tensor) -> _Layer:
+        theta = self.theta(labels)
+        dtype, along = labels.dtype, (-1, *(1 for _ in theta.shape))
+        abundances = (labels @ self.mix.to(dtype)).movedim(-1, 0).contiguous()
+        abundances = abundances + self.solar.to(dtype).view(along)
+        constant = (self.partition + 9.0801).to(dtype).view(along)
+        saha = constant - 2.5 * torch.log10(theta) - theta * self.energy.to(dtype).view(along)
+        return _Layer(theta, labels[..., self._logg], _opacity(theta), abundances, saha)
 
     def _cno_of(self, abundances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Three (...,) of abundances (..., E): carbon, nitrogen and oxygen."""
-        carbon, nitrogen, oxygen = (abundances[..., column] for column in self._cno)
+        """Three (...,) of abundances (E, ...): carbon, nitrogen and oxygen."""
+        carbon, nitrogen, oxygen = (abundances[column] for column in self._cno)
         return carbon, nitrogen, oxygen
 
-    def _saha(self, theta: Tensor) -> Tensor:
-        """(...,) -> (..., D): log10 of ions over neutrals times electron pressure."""
-        return (
-            9.0801
-            + self.partition.to(theta.dtype)
-            - 2.5 * torch.log10(theta)[..., None]
-            - theta[..., None] * self.energy.to(theta.dtype)
-        )
+    def _solved(self, labels: Tensor, layer: _Layer) -> Tensor:
+        """log10 of the electron pressure (...,) at which electrons are as many as ions."""
+        # Where H- is the opacity, the square of the pressure is this times the ions per hydrogen nucleus:
+        # the metals', or hydrogen's, which is ionised as the pressure lets it, but never more than all.
+        balance = layer.gravity + _LOG_WEIGHT - layer.opacity
+        metals = 0.5 * (balance - 4.0 + labels[..., self._fe_h])
+        hydrogen = torch.minimum((balance + layer.saha[0]) / 3.0, 0.5 * balance)
+        pressure = torch.maximum(metals, hydrogen)
+        saha = exp10(layer.saha)
+        atoms = exp10(layer.abundances[: len(_DONORS)]) * saha
+        for _ in range(_NEWTON_STEPS):
+            pressure = _newton_step(layer, pressure, atoms, saha)
+        return pressure
 
-    def _atoms(self, labels: Tensor) -> Tensor:
-        """(..., L) -> (..., D): atoms of each donor per hydrogen nucleus."""
-        return exp10(self._abundances(labels)[..., : len(_DONORS)])
-
-    def _newton_step(self, labels: Tensor, pressure: Tensor) -> Tensor:
-        """One step towards electrons = ions; at the solution its derivatives are those of the solution."""
-        theta = self.theta(labels)
-        return self._towards(labels, pressure, theta, self._atoms(labels), exp10(self._saha(theta)))
-
-    def _towards(
-        self, labels: Tensor, pressure: Tensor, theta: Tensor, atoms: Tensor, saha: Tensor
-    ) -> Tensor:
-        """A Newton step from what does not depend on the pressure."""
-        electrons = exp10(pressure)[..., None]
-        neutral = electrons / (saha + electrons)
-        ions = atoms * saha / (saha + electrons)
-        total = ions.sum(dim=-1)
-        absorption = exp10(_opacity(theta) + pressure)
-        # Hydrostatic balance gives the hydrogen pressure; times the ions of a nucleus, electron pressure.
-        hydrogen = labels[..., self._logg] + _LOG_WEIGHT - torch.log10(absorption + _RAYLEIGH)
-        misfit = pressure - hydrogen - torch.log10(total)
-        slope = 1.0 + absorption / (absorption + _RAYLEIGH) + (ions * neutral).sum(dim=-1) / total
-        return pressure - misfit / slope
-
-    def _features(self, theta: Tensor, pressure: Tensor, logg: Tensor, abundances: Tensor) -> Tensor:
-        """Features from temperature, electron pressure, gravity (...,) and abundances (..., E)."""
-        opacity = torch.log10(exp10(_opacity(theta) + pressure) + _RAYLEIGH)
-        hydrogen = logg + _LOG_WEIGHT - opacity
-        ionised = self._saha(theta) - pressure[..., None]
-        neutral = abundances[..., : len(_DONORS)] - torch.log1p(exp10(ionised)) / _LN10 - opacity[..., None]
+    def _features(self, layer: _Layer, pressure: Tensor) -> Tensor:
+        """Features (..., F) of a layer and its electron pressure (...,)."""
+        opacity = torch.log10(exp10(layer.opacity + pressure) + _RAYLEIGH)
+        hydrogen = layer.gravity + _LOG_WEIGHT - opacity
+        ionised = layer.saha - pressure
+        neutral = layer.abundances[: len(_DONORS)] - torch.log1p(exp10(ionised)) / _LN10 - opacity
         iron = self._at["fe"]
+        molecules = partial_pressures(self._cno_of(layer.abundances), layer.theta, hydrogen)
         features = [
             pressure,
-            *(
-                value - opacity - hydrogen
-                for value in partial_pressures(self._cno_of(abundances), theta, hydrogen)
-            ),
-            neutral[..., self._at["mg"]] + hydrogen - dissociation("mgh", theta),
-            neutral[..., iron] + ionised[..., iron],
-            *(neutral[..., self._at[element]] for element in _NEUTRALS),
-            -theta * _BALMER - opacity,
+            *(value - opacity - hydrogen for value in molecules),
+            neutral[self._at["mg"]] + hydrogen - dissociation("mgh", layer.theta),
+            neutral[iron] + ionised[iron],
+            *(neutral[self._at[element]] for element in _NEUTRALS),
+            -layer.theta * _BALMER - opacity,
         ]
         return torch.stack(features, dim=-1)
+
+
+def _newton_step(layer: _Layer, pressure: Tensor, ionisable: Tensor, saha: Tensor) -> Tensor:
+    """One step towards electrons = ions.
+
+    Parameters
+    ----------
+    layer : _Layer
+    pressure : (...,) Tensor
+        log10 of the electron pressure.
+    ionisable, saha : (D, ...) Tensor
+        Saha's factor as it is, and times atoms per hydrogen nucleus.
+    """
+    electrons = exp10(pressure)
+    share = 1.0 / (saha + electrons)
+    ions = ionisable * share
+    total = ions.sum(dim=0)
+    absorption = exp10(layer.opacity + pressure)
+    # Hydrostatic balance gives the hydrogen pressure; times the ions of a nucleus, electron pressure.
+    hydrogen = layer.gravity + _LOG_WEIGHT - torch.log10(absorption + _RAYLEIGH)
+    misfit = pressure - hydrogen - torch.log10(total)
+    neutral = electrons * (ions * share).sum(dim=0) / total
+    return pressure - misfit / (1.0 + absorption / (absorption + _RAYLEIGH) + neutral)
 
 
 def _opacity(theta: Tensor) -> Tensor:

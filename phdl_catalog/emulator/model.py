@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from phdl_catalog.emulator.checkpoint import ModelHeader, read_model
-from phdl_catalog.emulator.compiled import CompiledNetwork
+from phdl_catalog.emulator.compiled import CompiledNetwork, stored_compiled_network
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.grid import file_sha256
 from phdl_catalog.emulator.imperfection import Imperfection
@@ -298,9 +298,7 @@ class Emulator(SpectrumModel):
             ),
         )
         transformer.load_state_dict(part("transformer."))
-        compiled = CompiledNetwork(LabelTransform(header.label_names), header.pixel_size, **header.compiled)
-        basis = transformer.network.basis[: header.compiled["components"] + 1]
-        compiled.load_state_dict({**part("compiled."), "basis": basis})
+        compiled = stored_compiled_network(header, tensors)
         trust = Trust(
             TrainingRegion(
                 header.label_names,

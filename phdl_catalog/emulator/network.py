@@ -52,7 +52,7 @@ class NetworkConfig:
     heads: int = 6
     feed_forward: int = 2
     label_features: int = 160
-    components: int = 320
+    components: int = 288
     direct_hidden: int = 512
 
     def __post_init__(self) -> None:
@@ -179,8 +179,12 @@ class SpectrumTransformer(nn.Module):
 
     def coefficients(self, inputs: Tensor) -> Tensor:
         """(N, I) -> (N, K) coefficients in the basis."""
-        result: Tensor = self.direct(inputs) + self.encoded(inputs) @ self.basis[1:].T
+        result: Tensor = self.direct(inputs) + self.added(inputs)
         return result
+
+    def added(self, inputs: Tensor) -> Tensor:
+        """(N, I) -> (N, K) coefficients of what the encoder adds to the direct path."""
+        return self.encoded(inputs) @ self.basis[1:].T
 
     def encoded(self, inputs: Tensor) -> Tensor:
         """(N, I) -> (N, P): what the encoder adds, before projection."""

@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.losses import GRADIENT_FLOOR
+from phdl_catalog.labels import is_abundance
+
+#: rms to which differential spectra are scaled before they shape the basis.
+_DIRECTION_SIZE = 0.009
 
 
 def training_rows(grid: AbInitioGrid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -33,11 +38,19 @@ def training_rows(grid: AbInitioGrid) -> tuple[NDArray[np.float64], NDArray[np.f
 def spectrum_basis(grid: AbInitioGrid, components: int) -> Tensor:
     """(K + 1, P) mean of the training spectra, and their K first principal components, orthonormal.
 
-    K is `components`, or less where the grid has fewer spectra or pixels.
+    Differential spectra count as if all abundances changed a spectrum alike: otherwise the lines of the
+    weakest elements would be the first that a short basis leaves out.  K is `components`, or less where the
+    grid has fewer spectra or pixels.
     """
     _, flux = training_rows(grid)
     mean = flux.mean(axis=0)
     flux -= mean
+    if grid.gradients is not None:
+        abundances = [index for index, name in enumerate(grid.label_names) if is_abundance(name)]
+        change = grid.gradients.select(~grid.gradients.is_validation).gradient[:, abundances]
+        change = change.reshape(-1, flux.shape[1]).astype(np.float64)
+        size = np.sqrt(np.mean(change**2, axis=1, keepdims=True))
+        flux = np.concatenate([flux, change * (_DIRECTION_SIZE / np.maximum(size, GRADIENT_FLOOR))])
     # Eigenvectors of the smaller of the two matrices of products: cheaper than singular vectors.
     if len(flux) < flux.shape[1]:
         values, vectors = np.linalg.eigh(flux @ flux.T)

@@ -114,7 +114,7 @@ def teach_direct_path(
 
     def missing(inputs: Tensor) -> Tensor:
         known = interpolant.of_inputs(inputs)
-        return known - project_encoded(network, inputs) if continued else known
+        return known - network.added(inputs.float()) if continued else known
 
     draws = draw(
         missing, LabelSampler.from_grid(grid), model.transform, label_scale(grid.label_names), chosen, asking
@@ -125,8 +125,3 @@ def teach_direct_path(
     network.direct.cpu()
     if not continued:
         network.scale_encoder(draws.inputs[:_SCALE_DRAWS], draws.coefficients[:_SCALE_DRAWS])
-
-
-def project_encoded(network: SpectrumTransformer, inputs: Tensor) -> Tensor:
-    """(N, I) inputs -> (N, K) coefficients of what the encoder adds."""
-    return network.encoded(inputs.float()) @ network.basis[1:].T

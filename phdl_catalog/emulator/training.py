@@ -23,6 +23,7 @@ from phdl_catalog.emulator.grid import AbInitioGrid
 from phdl_catalog.emulator.interpolant import GridInterpolant
 from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term, label_directions, label_scale
 from phdl_catalog.emulator.model import TransformerModel
+from phdl_catalog.emulator.orthogonal import OrthogonalSteps
 from phdl_catalog.emulator.principal import project
 from phdl_catalog.emulator.sampling import LabelSampler
 from phdl_catalog.emulator.starting import continued_model, new_model, teach_direct_path
@@ -167,12 +168,7 @@ def _optimisers(model: TransformerModel, config: TrainingConfig) -> dict[str, to
     matrices = [p for p in trained if p.ndim == 2 and p is not position]
     others = [p for p in trained if p.ndim != 2 or p is position]
     return {
-        "matrices": torch.optim.Muon(
-            matrices,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
+        "matrices": OrthogonalSteps(matrices, lr=config.learning_rate, weight_decay=config.weight_decay),
         "others": torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.98)),
     }
 
@@ -287,7 +283,8 @@ class Training:
         weight = config.gradient_weight * min(1.0, (self.step + 1) / fade)
         inputs, target = (part.float().to(self.device) for part in batches.spectra(self.step))
         network = self.model.network
-        total_flux = flux_term(network.coefficients(inputs), target, network.n_pixels)
+        added = network.added(inputs)
+        total_flux = flux_term(network.direct(inputs) + added, target, network.n_pixels)
         total_gradient = torch.zeros((), device=self.device)
         known = batches.derivatives(self.step) if weight > 0 else None
         if known is not None:
@@ -298,6 +295,8 @@ class Training:
             flux_there = flux_term(coefficients, there, network.n_pixels)
             total_flux = (1.0 - share) * total_flux + share * flux_there
         loss = total_flux + weight * total_gradient
+        if config.encoder_cost and batches.interpolant is not None:
+            loss = loss + config.encoder_cost * flux_term(added, torch.zeros_like(added), network.n_pixels)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers.values():

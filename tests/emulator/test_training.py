@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from phdl_catalog.emulator.building import build_model
+from phdl_catalog.emulator.building import build_model, measure_expected_error_again
 from phdl_catalog.emulator.compiled import CompileConfig
 from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.distilling import DistilConfig
@@ -232,6 +232,9 @@ def test_the_same_seed_gives_the_same_file(small_grid: AbInitioGrid, tmp_path: P
     assert contents[0] == contents[1]
     model = Emulator.from_file(tmp_path / "a/m.safetensors")
     assert model.metadata["metrics"]["n"] == int(small_grid.is_validation.sum())
+    again = tmp_path / "again.safetensors"
+    measure_expected_error_again(tmp_path / "a/m.safetensors", again, small_grid)
+    assert again.read_bytes() == contents[0]
 
 
 def test_an_unknown_training_option_is_named(tmp_path: Path) -> None:

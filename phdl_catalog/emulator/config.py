@@ -41,7 +41,7 @@ class TrainingConfig(BaseModel):
         default=1.5,
         ge=0,
         description="Weight of the square of what the encoder adds to a taught direct path, beside the flux "
-        "term: it adds what the interpolant is surely known to have, and the compiled form can follow.",
+        "term: the compiled form, which has no encoder, has to follow it.",
     )
     learning_rate: float = Field(default=1e-2, gt=0)
     warmup_steps: int = Field(default=100, ge=0)

@@ -183,7 +183,11 @@ def main() -> None:
     grid = load_grid(options.grid)
     seconds = 60.0 * options.minutes
     packaged = TrainingConfig()
-    plain = TrainingConfig(interpolant=None, grid_batch=packaged.grid_batch + packaged.interpolated_batch)
+    plain = TrainingConfig(
+        interpolant=None,
+        grid_batch=packaged.grid_batch + packaged.interpolated_batch,
+        learning_rate=3e-3,
+    )
     pairs = [("transformer", packaged), *([("no interpolant", plain)] if options.plain else [])]
     columns = [
         regression(grid, quadratic=False),

@@ -105,10 +105,10 @@ def _sun(axis: Axes, sun: FitResult) -> None:
     for place, (name, difference, error) in enumerate(rows):
         unit = 1000.0 if name == "teff" else 1.0
         axis.errorbar(place, difference / unit, error / unit, fmt="o", color=_COLOUR, markersize=4, capsize=2)
-    names = [_short(name) if name != "teff" else "Teff\n[1000 K]" for name, _, _ in rows]
+    names = [{"teff": "T", "logg": "g"}.get(name, _short(name)) for name, _, _ in rows]
     axis.set_xticks(range(len(rows)), names, fontsize=8)
     axis.set_ylim(-0.3, 0.3)
-    axis.set_title("the Sun: fitted - known, and errors", fontsize=10)
+    axis.set_title("the Sun: fitted - known, and errors (T in 1000 K)", fontsize=10)
 
 
 def _short(name: str) -> str:

@@ -15,6 +15,9 @@ from phdl_catalog.cli.output import JsonOption, print_json, print_table, progres
 from phdl_catalog.errors import InputError, PhdlError, RejectedSpectrum
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from phdl_catalog.emulator import Emulator
     from phdl_catalog.fitting import FitResult, Fitter
     from phdl_catalog.spectra.spectrum import Spectrum
@@ -210,7 +213,7 @@ def _rejected(path: Path, error: RejectedSpectrum) -> dict[str, Any]:
         "reason": str(error.reason),
         "detail": error.detail,
         **dict.fromkeys(("rv", "e_rv", "chi2", "snr_g")),
-        **{name: {} for name in ("labels", "errors", "label_flags")},
+        **{name: {} for name in ("labels", "errors", "bounds", "information", "label_flags")},
         "flags": [],
     }
 
@@ -222,6 +225,10 @@ def _document(spectrum: Spectrum, result: FitResult, row: int) -> dict[str, Any]
     names = result.label_names
     flags = flag_names(int(result.flags[row]))
     failed = bool(result.failed[row])
+
+    def by_label(values: NDArray[np.float64]) -> dict[str, float]:
+        return {} if failed else dict(zip(names, values[row].tolist(), strict=True))
+
     return {
         "obsid": str(spectrum.header.obsid),
         "status": "failed" if failed else "ok",
@@ -230,8 +237,10 @@ def _document(spectrum: Spectrum, result: FitResult, row: int) -> dict[str, Any]
         "e_rv": result.e_rv[row],
         "chi2": result.chi2[row],
         "snr_g": spectrum.header.snr_g,
-        "labels": {} if failed else dict(zip(names, result.labels[row].tolist(), strict=True)),
-        "errors": {} if failed else dict(zip(names, result.errors[row].tolist(), strict=True)),
+        "labels": by_label(result.labels),
+        "errors": by_label(result.errors),
+        "bounds": by_label(result.bounds),
+        "information": by_label(result.information),
         "flags": flags,
         "label_flags": {
             name: flag_names(int(bits), LabelFlag)

@@ -41,9 +41,11 @@ class TrainingConfig(BaseModel):
         default=1.5,
         ge=0,
         description="Weight of the square of what the encoder adds to a taught direct path, beside the flux "
-        "term: it adds what the interpolant is surely known to have, and the compiled form can follow.",
+        "term: the compiled form, which has no encoder, has to follow it.",
     )
-    learning_rate: float = Field(default=1e-2, gt=0)
+    learning_rate: float = Field(
+        default=1e-2, gt=0, description="After the warm-up; without an interpolant, 3e-3 is better."
+    )
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     averaging: float = Field(default=0.99, ge=0, lt=1, description="Decay of the weights' running mean.")

@@ -30,7 +30,7 @@ _LINES = (
 _PANELS = 3
 
 #: Units that stand beside a label; abundances and gravities have none that a reader waits for.
-_SHOWN_UNITS = ("K", "km/s")
+_SHOWN_UNITS = {"K": " [K]", "km.s**-1": " [km/s]"}
 
 #: Residuals shown [sigma].
 _DEEPEST_RESIDUAL = 5.5
@@ -160,6 +160,6 @@ def _write_labels(axes: Axes, result: FitResult, row: int) -> None:
         weak = flag & (LabelFlag.UNCONSTRAINED | LabelFlag.AT_BOUND | LabelFlag.NO_FIT)
         color = "0.6" if weak else "black"
         value = f"{result.labels[row, index]:.{decimals}f} ± {result.errors[row, index]:.{decimals}f}"
-        unit = f" [{label.unit}]" if label is not None and label.unit in _SHOWN_UNITS else ""
+        unit = "" if label is None else _SHOWN_UNITS.get(label.unit, "")
         axes.text(0.0, height, symbol + unit, fontsize=9, va="top", color=color)
         axes.text(1.0, height, value, fontsize=9, va="top", ha="right", color=color, family="monospace")

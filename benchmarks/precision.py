@@ -261,7 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--grid", type=Path, help="ab initio grid; default: the sample of the package")
-    parser.add_argument("--stars", type=int, default=120)
+    parser.add_argument("--stars", type=int, default=80)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(

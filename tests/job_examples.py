@@ -85,7 +85,9 @@ def small_model(folder: Path, name: str = "small") -> Path:
     }
     tensors["region.atmospheres"] = torch.as_tensor(region.atmospheres)
     tensors["region.label_range"] = torch.as_tensor(region.label_range)
-    tensors |= ExpectedError(LABELS, np.full(_PIXELS.size, 1.0), np.zeros(4), np.full(2, 1e-3)).tensors()
+    no_patterns = np.zeros((0, _PIXELS.size))
+    error = ExpectedError(LABELS, np.ones(_PIXELS.size), np.zeros(4), np.full(2, 1e-3), no_patterns)
+    tensors |= error.tensors()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     write_model(path, header, tensors)

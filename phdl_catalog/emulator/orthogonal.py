@@ -1,6 +1,6 @@
 """Steps along orthogonalised gradients, in single precision.
 
-The optimiser Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon): a matrix moves along the
+The optimiser Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers"): a matrix moves along the
 nearest orthogonal matrix to its averaged gradient, so that all its directions learn alike.  torch has it too,
 in half-length floats, which a processor without arithmetic for them computes four times slower than these.
 """

@@ -165,7 +165,7 @@ class Fitter:
         grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
         prior = combine(self._prior, known, len(rows))
         leave_out = self._left_out(grid)
-        pixels = _no_pixels(grid, len(rows)) if keep_pixels else None
+        pixels = FittedPixels.empty(grid, len(rows)) if keep_pixels else None
         result = FitResult.empty(self._forward.label_names, len(rows), pixels)
         batch = self.options.batch_size or _BATCH_SIZE.get(self.device.type, 32)
         for start in range(0, len(rows), batch):
@@ -318,7 +318,7 @@ class Fitter:
         solution: Solution,
     ) -> FittedPixels:
         """Model, continuum, error and weight back on the pixels that were given."""
-        out = _no_pixels(spectra.grid, len(good))
+        out = FittedPixels.empty(spectra.grid, len(good))
         point, weights, first = solution.point, solution.weights, self._forward.grid.first
         used = observation.use > 0
         error = torch.where(used, weights.variance.sqrt(), torch.full_like(point.curve, torch.nan))
@@ -338,15 +338,6 @@ class Fitter:
                     row[start - source.first : stop - source.first] * factor
                 )
         return out
-
-
-def _no_pixels(grid: PixelGrid, size: int) -> FittedPixels:
-    shape = (size, grid.size)
-
-    def nan() -> NDArray[np.float32]:
-        return np.full(shape, np.nan, dtype=np.float32)
-
-    return FittedPixels(grid.wavelength, nan(), nan(), nan(), np.zeros(shape, dtype=np.float32))
 
 
 def fit_spectra(

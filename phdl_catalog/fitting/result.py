@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.flags import FitFlag, LabelFlag
+from phdl_catalog.spectra.grid import PixelGrid
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class FittedPixels:
     continuum: NDArray[np.float32]
     error: NDArray[np.float32]
     weight: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, grid: PixelGrid, size: int) -> FittedPixels:
+        """Of `size` spectra, no pixel used."""
+        nothing = [
+            np.full((size, grid.size), value, dtype=np.float32) for value in (np.nan, np.nan, np.nan, 0.0)
+        ]
+        return cls(grid.wavelength, *nothing)
 
 
 @dataclass(frozen=True)

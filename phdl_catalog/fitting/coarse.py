@@ -164,7 +164,7 @@ class CoarseFit:
         own = torch.bmm(jacobian, jacobian.mT).double()
         cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double()
         factor = self._continuum.system(weight * model.square()).factor
-        imitated = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
+        imitated = factor.half(cross.mT)
         along = self._directions.double()
         gradient = (
             pull[:, :-2] @ along.T - torch.bmm(jacobian, (root * residual)[:, :, None])[:, :, 0].double()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.linalg import vecdot
 
 from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import ModelError
@@ -259,8 +260,7 @@ class ForwardModel:
             coefficients = self._compiled.coefficients(labels)
         flux = torch.addmm(self._basis[0], coefficients.detach(), self._basis[1:])
         filters = self._bank.filters(parameters[:, -2], parameters[:, -1])
-        moved, by_shift, by_blur = filters.apply(flux).unbind(1)
-        return ModelState(moved, by_shift, by_blur, labels, coefficients, filters)
+        return ModelState(*filters.apply(flux), labels, coefficients, filters)
 
     def pull_back(self, state: ModelState, values: Tensor) -> Tensor:
         """Sums of `values` (N, P) times the derivatives of the flux: (N, L + 2), without forming these.
@@ -269,7 +269,7 @@ class ForwardModel:
         """
         in_basis = state.filters.transpose(values) @ self._basis[1:].T
         (by_label,) = torch.autograd.grad(state.coefficients, state.labels, in_basis)
-        others = torch.stack([(values * state.by_shift).sum(1), (values * state.by_blur).sum(1)], dim=1)
+        others = torch.stack([vecdot(values, state.by_shift), vecdot(values, state.by_blur)], dim=1)
         return torch.cat([by_label * self.half_range.float(), others], dim=1).double()
 
     def jacobian_in_basis(self, state: ModelState) -> Tensor:

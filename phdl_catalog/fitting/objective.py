@@ -254,11 +254,12 @@ class Objective:
         if near is None:
             curve, residual, near = self._residual(observation, state, weights.weight)
         else:
-            residual = observation.flux - self.continuum.curve(near.coefficients) * state.flux
+            curve = self.continuum.curve(near.coefficients)
+            residual = torch.addcmul(observation.flux, curve, state.flux, value=-1.0)
             pull = weights.weight * state.flux * residual
             near = replace(near, coefficients=self.continuum.improve(near.coefficients, pull, near.system))
             curve = self.continuum.curve(near.coefficients)
-            residual = observation.flux - curve * state.flux
+            residual = torch.addcmul(observation.flux, curve, state.flux, value=-1.0)
         weighted = weights.weight * residual
         prior = observation.prior
         cost = (weighted * residual).sum(dim=1, dtype=torch.float64) + prior.price(parameters)
@@ -336,13 +337,11 @@ class Objective:
             own = torch.bmm(jacobian, jacobian.mT).double()
             shaped = torch.empty_like(jacobian, dtype=in_basis.dtype)
             cross = torch.mul(jacobian, shape[rows, None], out=shaped) @ design
-            imitated = torch.linalg.solve_triangular(
-                point.near.system.factor[rows], cross.double().mT, upper=False
-            )
+            factor = point.near.system.factor.rows(rows)
+            imitated = factor.half(cross.double().mT)
             blocks.append(own - imitated.mT @ imitated)
             if self._shared is not None and observation is not None:
-                factor = point.near.system.factor[rows].mT
-                imitating = torch.linalg.solve_triangular(factor, imitated, upper=True).mT
+                imitating = factor.rest(imitated, self.continuum.size).mT
                 some = slice(None, None, SHARED_STRIDE)
                 curve = self.continuum.curve(imitating.flatten(0, 1), SHARED_STRIDE).unflatten(
                     0, own.shape[:2]

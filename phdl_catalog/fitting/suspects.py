@@ -24,6 +24,10 @@ from phdl_catalog.spectra.grid import PixelGrid
 
 #: Velocity differences searched [pixels of 69 km/s].
 _NEAREST, _FARTHEST = 4, 9
+_SHIFTS = [*range(-_FARTHEST, -_NEAREST + 1), *range(_NEAREST, _FARTHEST + 1)]
+
+#: Pixels to either side over which the mean depth of lines is taken.
+_AROUND = 30
 
 #: Share of a second spectrum, and its significance, from which on two stars are suspected.
 _LEAST_SHARE, _LEAST_SIGNIFICANCE = 0.08, 8.0
@@ -39,7 +43,6 @@ _EMISSION_LINES = (6564.6, 4862.7, 5008.2, 6585.3, 6718.3)
 
 #: Half width that light is added up in [pixels], and its least equivalent width [Angstrom] and significance.
 _HALF_WIDTH, _LEAST_WIDTH, _LEAST_EMISSION = 3, 0.4, 6.0
-
 
 #: To either side of the head of a band of TiO [Angstrom in vacuum].
 _BEFORE_HEAD, _IN_BAND = (7025.0, 7050.0), (7058.0, 7085.0)
@@ -98,26 +101,36 @@ def _second_spectrum(
     model: Tensor, curve: Tensor, residual: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Largest share of a second spectrum (N,), its significance, and its ratio to that on the other side."""
-    # Lines without the mean depth around: a continuum takes that up.
-    lines = model - 1.0
-    lines = lines - torch.nn.functional.avg_pool1d(lines[:, None], 61, 1, 30, count_include_pad=False)[:, 0]
+    lines = _without_mean(model - 1.0)
     # Single deviating pixels are no second star.
     largest = _LARGEST_DEVIATION * weight.clamp_min(1e-12).rsqrt()
     pull = weight * curve * residual.clamp(-largest, largest)
     norm = weight * curve.square()
-    shares, significances = [], []
-    for shift in (*range(-_FARTHEST, -_NEAREST + 1), *range(_NEAREST, _FARTHEST + 1)):
-        moved = torch.roll(lines, shift, dims=1)
-        power = (norm * moved.square()).sum(dim=1).clamp_min(1e-12)
-        product = (pull * moved).sum(dim=1)
-        shares.append(product / power)
-        significances.append(product / power.sqrt())
-    share, significance = torch.stack(shares, dim=1), torch.stack(significances, dim=1)
+    power = _products(norm, lines.square()).clamp_min(1e-12)
+    product = _products(pull, lines)
+    share, significance = product / power, product / power.sqrt()
     half = share.shape[1] // 2
     best = share.argmax(dim=1, keepdim=True)
     left, right = share[:, :half].max(dim=1).values, share[:, half:].max(dim=1).values
     contrast = torch.maximum(left, right) / torch.minimum(left, right).clamp_min(1e-3)
     return share.gather(1, best)[:, 0], significance.gather(1, best)[:, 0], contrast
+
+
+def _without_mean(lines: Tensor) -> Tensor:
+    """Lines (N, P) less the mean depth around them: a continuum takes that up."""
+    size = lines.shape[1]
+    total = torch.nn.functional.pad(lines.cumsum(dim=1, dtype=torch.float64), (1, 0))
+    pixel = torch.arange(size, device=lines.device)
+    first, stop = (pixel - _AROUND).clamp_min(0), (pixel + _AROUND + 1).clamp_max(size)
+    return lines - ((total[:, stop] - total[:, first]) / (stop - first)).float()
+
+
+def _products(values: Tensor, spectra: Tensor) -> Tensor:
+    """Sums (N, S) of values (N, P) times spectra that are moved by each of `_SHIFTS` pixels."""
+    size = values.shape[1] + _FARTHEST
+    length = 1 << (size - 1).bit_length()
+    transform = torch.fft.rfft(values, length) * torch.fft.rfft(spectra, length).conj()
+    return torch.fft.irfft(transform, length)[:, _SHIFTS]
 
 
 def _emission(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor, use: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from phdl_catalog.errors import InputError
+from phdl_catalog.spectra.banded import BANDWIDTH, BandedFactor, BandedLayout
 from phdl_catalog.spectra.grid import PixelGrid
 
 #: Distance between knots [Angstrom].
@@ -39,9 +40,6 @@ _DEGREE = 3
 
 #: Stretches of pixels that products of splines and spectra are formed in.
 _PARTS = 6
-
-#: Rows of the blocks that normal matrices are factorised in.
-_BLOCK = 12
 
 #: Weight of the second differences of the coefficients, in units of the mean of the normal matrix' diagonal:
 #: nothing where there are data, a straight line across gaps without any.
@@ -63,45 +61,23 @@ def _knots(lower: float, upper: float, spacing: float, join: float) -> NDArray[n
     return np.concatenate([[lower] * (_DEGREE + 1), inner, [upper] * (_DEGREE + 1)])
 
 
-def _local_products(
-    design: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Stretches, products and places of a `ContinuumBasis`, of a design (J, P)."""
-    size, pixels = design.shape
-    # Pixels with the same splines are neighbours: a cubic spline has four between two knots.
-    first = np.minimum((design != 0).argmax(axis=0), size - _DEGREE - 1)
-    starts = np.flatnonzero(np.diff(first, prepend=-1))
-    stops = np.append(starts[1:], pixels)
-    stretches = starts[:, None] + np.arange((stops - starts).max())
-    stretches = np.where(stretches < stops[:, None], stretches, pixels)
-    one, other = np.triu_indices(_DEGREE + 1)
-    padded = np.concatenate([design, np.zeros((size, 1))], axis=1)
-    rows = first[starts][:, None]
-    products = padded[(rows + one)[:, None, :], stretches[:, :, None]]
-    products = products * padded[(rows + other)[:, None, :], stretches[:, :, None]]
-    place = (rows + other) * size + rows + one  # the row is the later spline: below the diagonal
-    return stretches, products, place.reshape(-1)
+def _parts_of(table: Tensor) -> list[tuple[slice, slice]]:
+    """Stretches of the columns of a (J, P) table of smooth functions, and the rows that are not zero there."""
+    edges = np.linspace(0, table.shape[1], _PARTS + 1).astype(int).tolist()
+    parts = []
+    for start, stop in itertools.pairwise(edges):
+        there = torch.nonzero((table[:, start:stop] != 0).any(dim=1)).squeeze(1).tolist()
+        if there:
+            parts.append((slice(there[0], there[-1] + 1), slice(start, stop)))
+    return parts
 
 
-def _banded_cholesky(lower: Tensor) -> Tensor:
-    """Lower Cholesky factors of (N, J, J) matrices whose elements are 0 more than `_BLOCK` off the diagonal.
-
-    Block by block: several times faster than one factorisation that cannot know of the zeros.  Only what is
-    on and below the diagonal is read.
-    """
-    factor = torch.zeros_like(lower)
-    previous = slice(0, 0)
-    for start in range(0, lower.shape[1], _BLOCK):
-        own = slice(start, start + _BLOCK)
-        block = lower[:, own, own]
-        if start:
-            above = factor[:, previous, previous]
-            solved = torch.linalg.solve_triangular(above, lower[:, own, previous].mT, upper=False)
-            factor[:, own, previous] = solved.mT
-            block = block - solved.mT @ solved
-        factor[:, own, own], _ = torch.linalg.cholesky_ex(block)
-        previous = own
-    return factor
+def _sums(values: Tensor, table: Tensor, parts: list[tuple[slice, slice]]) -> Tensor:
+    """Sums (N, J), float64, of values (N, P) times each row of a table, of which `parts` are not zero."""
+    total = values.new_zeros(len(values), len(table))
+    for rows, pixels in parts:
+        total[:, rows] += values[:, pixels] @ table[rows, pixels].T
+    return total.double()
 
 
 @dataclass(frozen=True)
@@ -110,22 +86,22 @@ class NormalSystem:
 
     Parameters
     ----------
-    factor : (N, J, J) Tensor
-        Lower Cholesky factors, float64.
+    factor : BandedFactor
+        Of the normal matrices.
     level : (N,) Tensor
         Weight of the regularisation, float64.
     """
 
-    factor: Tensor
+    factor: BandedFactor
     level: Tensor
 
     def solve(self, right: Tensor) -> Tensor:
         """Solutions (N, J) for right-hand sides (N, J), float64."""
-        return torch.cholesky_solve(right.unsqueeze(-1), self.factor).squeeze(-1)
+        return self.factor.rest(self.factor.half(right.unsqueeze(-1)), right.shape[1]).squeeze(-1)
 
     def rows(self, index: Tensor | slice) -> NormalSystem:
         """The systems of some of the problems."""
-        return NormalSystem(self.factor[index], self.level[index])
+        return NormalSystem(self.factor.rows(index), self.level[index])
 
 
 @dataclass(frozen=True)
@@ -136,18 +112,15 @@ class ContinuumBasis:
     ----------
     design : (J, P) Tensor
         The basis splines, float32.
-    stretches : (I, W) Tensor
-        Pixels between each two knots, P where there are fewer than W, int64.
-    products : (I, W, 10) Tensor
-        Products of each two of the four splines that are not zero between two knots, float32.
-    place : (I * 10,) Tensor
-        Where sums of those products stand in the flat (J, J) normal matrix, on and below its diagonal, int64.
+    products : (E, P) Tensor
+        Products of each two splines that overlap, float32.
+    place : (E,) Tensor
+        Where sums of those products stand in a row of the layout of a `BandedFactor`, int64.
     stiffness : (J, J) Tensor
         Regularisation: the second differences and a little of the coefficients themselves, float64.
     """
 
     design: Tensor
-    stretches: Tensor
     products: Tensor
     place: Tensor
     stiffness: Tensor
@@ -189,12 +162,13 @@ class ContinuumBasis:
         design = BSpline.design_matrix(wavelength, knots, _DEGREE).toarray().T
         size = len(design)
         difference = np.diff(np.eye(size), n=2, axis=0)
-        stretches, products, place = _local_products(design)
+        one, other = np.tril_indices(size)
+        near = one - other <= BANDWIDTH
+        one, other = one[near], other[near]
         return cls(
             design=torch.as_tensor(design, dtype=torch.float32, device=device),
-            stretches=torch.as_tensor(stretches, device=device),
-            products=torch.as_tensor(products, dtype=torch.float32, device=device),
-            place=torch.as_tensor(place, device=device),
+            products=torch.as_tensor(design[one] * design[other], dtype=torch.float32, device=device),
+            place=torch.as_tensor(BandedLayout(size).place(one, other), device=device),
             stiffness=torch.as_tensor(
                 difference.T @ difference + _SMALLNESS * np.eye(size), dtype=torch.float64, device=device
             ),
@@ -213,16 +187,13 @@ class ContinuumBasis:
         weight : (N, P) Tensor
             Weight of each pixel for a design of unit flux.
         """
-        size, count = len(weight), self.size
-        padded = torch.cat([weight, weight.new_zeros(size, 1)], dim=1)
-        local = padded.index_select(1, self.stretches.flatten()).view(size, *self.stretches.shape)
-        sums = torch.bmm(local.transpose(0, 1), self.products).transpose(0, 1).reshape(size, -1).double()
-        flat = sums.new_zeros(size, count * count).index_add_(1, self.place, sums)
-        lower = flat.view(size, count, count)
-        level = torch.diagonal(lower, dim1=1, dim2=2).mean(dim=1)
+        sums = _sums(weight, self.products, self._product_parts)
+        rows = sums.new_zeros(len(weight), self._layout.length).index_copy_(1, self.place, sums)
+        stiffness, filling, diagonal = self._constants
+        level = rows[:, diagonal].mean(dim=1)
         level = torch.where(level > 0, level, torch.ones_like(level)) * _STIFFNESS
-        lower.addcmul_(level[:, None, None], self.stiffness)
-        return NormalSystem(_banded_cholesky(lower), level)
+        rows.addcmul_(level[:, None], stiffness).add_(filling)
+        return NormalSystem(self._layout.factorise(rows), level)
 
     def solve(self, target: Tensor, shape: Tensor, weight: Tensor) -> Tensor:
         """Coefficients of the curve C that brings ``C * shape`` closest to `target`.
@@ -280,17 +251,24 @@ class ContinuumBasis:
 
     def pull(self, values: Tensor) -> Tensor:
         """Sums (N, J), float64, of values (N, P) times each spline."""
-        total = values.new_zeros(len(values), self.size)
-        for rows, pixels in self._parts:
-            total[:, rows] += values[:, pixels] @ self.design[rows, pixels].T
-        return total.double()
+        return _sums(values, self.design, self._parts)
+
+    @cached_property
+    def _layout(self) -> BandedLayout:
+        return BandedLayout(self.size)
+
+    @cached_property
+    def _constants(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of the layout with the stiffness and with what fills up, and the places of the diagonal."""
+        layout, number = self._layout, np.arange(self.size)
+        arrays = (layout.flat(self.stiffness.cpu().numpy()), layout.filling, layout.place(number, number))
+        stiffness, filling, diagonal = (torch.as_tensor(x, device=self.stiffness.device) for x in arrays)
+        return stiffness, filling, diagonal
 
     @cached_property
     def _parts(self) -> list[tuple[slice, slice]]:
-        """Stretches of pixels, and the splines that are not zero there: products need no others."""
-        edges = np.linspace(0, self.design.shape[1], _PARTS + 1).astype(int).tolist()
-        parts = []
-        for start, stop in itertools.pairwise(edges):
-            there = torch.nonzero((self.design[:, start:stop] != 0).any(dim=1)).squeeze(1).tolist()
-            parts.append((slice(there[0], there[-1] + 1), slice(start, stop)))
-        return parts
+        return _parts_of(self.design)
+
+    @cached_property
+    def _product_parts(self) -> list[tuple[slice, slice]]:
+        return _parts_of(self.products)

@@ -301,8 +301,7 @@ class ForwardModel:
             Whether the derivatives by labels are moved and blurred, as the spectra are; of all pixels only.
         """
         if filtered:
-            filters = Filters(state.filters.taps[rows])
-            by_label = filters.apply_rows((in_basis @ self._coarse).float())
+            by_label = Filters(state.filters.taps[rows]).apply_rows((in_basis @ self._coarse).float())
         else:
             by_label = (in_basis @ self._coarse[:, REACH:-REACH][:, every]).float()
         others = [state.by_shift[rows, None, every], state.by_blur[rows, None, every]]

@@ -72,11 +72,17 @@ def _parts_of(table: Tensor) -> list[tuple[slice, slice]]:
     return parts
 
 
-def _sums(values: Tensor, table: Tensor, parts: list[tuple[slice, slice]]) -> Tensor:
-    """Sums (N, J), float64, of values (N, P) times each row of a table, of which `parts` are not zero."""
+def _sums(values: Tensor, table: Tensor, parts: list[tuple[slice, slice]], stride: int = 1) -> Tensor:
+    """Sums (N, J), float64, of values (N, P) times each row of a table, of which `parts` are not zero.
+
+    With a stride, values are those of the pixels in the middle of each `stride` ones.
+    """
     total = values.new_zeros(len(values), len(table))
     for rows, pixels in parts:
-        total[:, rows] += values[:, pixels] @ table[rows, pixels].T
+        stop = min(pixels.stop, values.shape[1] * stride)
+        first, last = (-(-(edge - stride // 2) // stride) for edge in (pixels.start, stop))
+        those = slice(first * stride + stride // 2, stop, stride)
+        total[:, rows] += values[:, first:last] @ table[rows, those].T
     return total.double()
 
 
@@ -249,9 +255,9 @@ class ContinuumBasis:
             parts.append(values[:, rows] @ self.design[rows, first : pixels.stop : stride])
         return torch.cat(parts, dim=1)
 
-    def pull(self, values: Tensor) -> Tensor:
-        """Sums (N, J), float64, of values (N, P) times each spline."""
-        return _sums(values, self.design, self._parts)
+    def pull(self, values: Tensor, stride: int = 1) -> Tensor:
+        """Sums (N, J), float64, of values (N, P) times each spline; with a stride as `_sums` has it."""
+        return _sums(values, self.design, self._parts, stride)
 
     @cached_property
     def _layout(self) -> BandedLayout:

@@ -32,7 +32,7 @@ _DIFFERENCE = 1e-2
 _LONGEST = 0.5
 
 #: Steps after the best start is known.
-_STEPS = 2
+_STEPS = 1
 
 #: How well a spectrum is described after the first step, as a fraction of the continuum.
 _SECOND_ERROR = 0.012
@@ -61,13 +61,11 @@ class CoarseFit:
         self._continuum = ContinuumBasis.on(forward.grid, spacing, join, forward.device, _POOLING)
         self._parameters = forward.parameters(templates.labels)
         labels = templates.labels.float()
-        coefficients = forward.coefficients(labels)
-        moved = labels[:, None] + _DIFFERENCE * self._directions * forward.half_range.float()
-        along = forward.coefficients(moved.flatten(0, 1)).reshape(*moved.shape[:2], -1)
-        slopes = (along - coefficients[:, None]) / _DIFFERENCE
-        self._flux = self._spectra(coefficients)
-        #: (T, D, Q) derivatives along the directions.
-        self._slopes = slopes @ self._basis[1:]
+        self._flux = self._spectra(forward.coefficients(labels))
+        #: (T, L, Q) derivatives by the scaled labels, and (T, D, Q) along the directions.
+        self._all_slopes = forward.label_jacobian(labels) @ self._basis[1:]
+        self._slopes = self._directions @ self._all_slopes
+        self._every_label = torch.eye(forward.n_labels, device=forward.device)
 
     def _spectra(self, coefficients: Tensor) -> Tensor:
         return torch.addmm(self._basis[0], coefficients, self._basis[1:])
@@ -92,9 +90,9 @@ class CoarseFit:
         slopes, prior = self._slopes[row], observation.prior.rows(star)
         every = (flux[star], variance[star], TEMPLATE_ERROR)
         curve, residual, weight = self._compare(*every, self._flux[row])
-        step = self._step(
-            curve, residual, weight, self._flux[row], slopes, prior.pull(parameters), prior.precision
-        )
+        pull = prior.pull(parameters)
+        along = self._directions
+        step = self._step(along, curve, residual, weight, self._flux[row], slopes, pull, prior.precision)
         parameters = self._inside(parameters, step)
         model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
         _, residual, weight = self._compare(flux[star], variance[star], _SECOND_ERROR, model)
@@ -103,12 +101,15 @@ class CoarseFit:
         best = torch.arange(size, device=row.device) * number + merit.reshape(size, number).argmin(dim=1)
 
         parameters, model, slopes, prior = parameters[best], model[best], slopes[best], observation.prior
-        for trial in range(_STEPS):
+        row = row[best]
+        for trial in range(_STEPS + 1):
+            if trial == _STEPS:
+                slopes, along = self._all_slopes[row], self._every_label
             if trial:
                 model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
             curve, residual, weight = self._compare(flux, variance, _SECOND_ERROR, model)
             pull = prior.pull(parameters)
-            step = self._step(curve, residual, weight, model, slopes, pull, prior.precision)
+            step = self._step(along, curve, residual, weight, model, slopes, pull, prior.precision)
             parameters = self._inside(parameters, step)
         parameters[:, -2] = shift
         return parameters
@@ -150,6 +151,7 @@ class CoarseFit:
 
     def _step(
         self,
+        directions: Tensor,
         curve: Tensor,
         residual: Tensor,
         weight: Tensor,
@@ -165,7 +167,7 @@ class CoarseFit:
         cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double()
         factor = self._continuum.system(weight * model.square()).factor
         imitated = factor.half(cross.mT)
-        along = self._directions.double()
+        along = directions.double()
         gradient = (
             pull[:, :-2] @ along.T - torch.bmm(jacobian, (root * residual)[:, :, None])[:, :, 0].double()
         )

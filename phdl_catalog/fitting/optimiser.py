@@ -20,17 +20,18 @@ from phdl_catalog.fitting.step import bounded_step, secant_update
 from phdl_catalog.spectra.continuum import NormalSystem
 
 #: Error floors, outliers and curvature are found twice, first with a rough curvature; steps after each.
-_FIRST_STEPS, _SECOND_STEPS = 2, 3
+_FIRST_STEPS, _SECOND_STEPS = 2, 2
 
 #: Steps of each later round, where a look at what has converged costs nothing and where it means to wait.
 _ROUND_STEPS = {"cpu": 1, "cuda": 3}
 
-#: Largest number of steps in those rounds.
-_LATER_STEPS = 24
+#: Steps in those rounds after which a star that is still not there gets a new curvature, and how many it may
+#: take then.
+_PATIENCE, _LATER_STEPS = 8, 18
 
 #: Before the second time, a star goes on while its steps are longer than this, so many times at most: what
 #: floors and outliers are found from should be near the end.
-_NEAR, _NEARING_STEPS = 2.0, 12
+_NEAR, _NEARING_STEPS = 3.0, 4
 
 #: Evaluations before those rounds.
 _FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS
@@ -90,6 +91,8 @@ class _Memory:
         Longest step that is trusted, in units of the error.
     length : (N,) Tensor
         Of the last step, in units of the error; infinite if that proves nothing.
+    left : (N,) Tensor
+        How far the end is from there, if each step is shorter than the one before by the same factor.
     """
 
     parameters: Tensor
@@ -99,6 +102,7 @@ class _Memory:
     curvature: Tensor
     radius: Tensor
     length: Tensor
+    left: Tensor
 
     @classmethod
     def of(cls, point: Point, curvature: Tensor) -> _Memory:
@@ -110,6 +114,7 @@ class _Memory:
             curvature,
             radius=torch.full_like(point.cost, _FIRST_RADIUS),
             length=torch.full_like(point.cost, torch.inf),
+            left=torch.full_like(point.cost, torch.inf),
         )
 
     def moved(
@@ -117,6 +122,9 @@ class _Memory:
     ) -> _Memory:
         """The memory after a step, which some stars take and others do not."""
         column = accept[:, None]
+        factor = torch.where(self.length.isfinite(), length / self.length.clamp_min(1e-12), 1.0).clamp_max(
+            0.5
+        )
         return _Memory(
             torch.where(column, point.parameters, self.parameters),
             torch.where(accept, point.cost, self.cost),
@@ -125,6 +133,7 @@ class _Memory:
             curvature,
             radius,
             length,
+            length * factor / (1.0 - factor),
         )
 
     def _tensors(self) -> list[Tensor]:
@@ -212,11 +221,29 @@ class Optimiser:
         curvature = fisher + torch.diag_embed(observation.prior.precision)
         memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _SECOND_STEPS)
 
-        memory, later = self._go_on(observation, weights, system, memory, box, self._tolerance, _LATER_STEPS)
+        tolerance = self._tolerance
+        memory, later = self._go_on(observation, weights, system, memory, box, tolerance, _PATIENCE)
+        far = torch.nonzero(memory.left >= tolerance).squeeze(1)
+        if len(far):
+            some = (observation.rows(far), weights.rows(far))
+            part, more, *matrices = self._again(*some, memory.rows(far), box.rows(far))
+            memory, later[far] = memory.with_rows(far, part), later[far] + more
+            fisher[far], noise[far] = matrices
         evaluations = _FIRST_EVALUATIONS + early + later
-        point = self._objective.evaluate(observation, memory.parameters, weights)
+        point = objective.evaluate(observation, memory.parameters, weights)
         at_bound = box.touched(point.parameters)
-        return Solution(point, weights, fisher, noise, at_bound, memory.length < self._tolerance, evaluations)
+        return Solution(point, weights, fisher, noise, at_bound, memory.left < self._tolerance, evaluations)
+
+    def _again(
+        self, observation: Observation, weights: Weights, memory: _Memory, box: _Box
+    ) -> tuple[_Memory, Tensor, Tensor, Tensor]:
+        """Go on with a new curvature; the memory, the number of steps (N,), and the two matrices."""
+        point = self._objective.evaluate(observation, memory.parameters, weights)
+        fisher, noise = self._objective.curvature(point, weights, observation)
+        memory = _Memory.of(point, fisher + torch.diag_embed(observation.prior.precision))
+        arguments = (observation, weights, point.near.system, memory, box)
+        memory, taken = self._go_on(*arguments, self._tolerance, _LATER_STEPS)
+        return memory, 1 + taken, fisher, noise
 
     def _go_on(
         self,
@@ -232,7 +259,7 @@ class Optimiser:
         taken = torch.zeros(len(memory.length), dtype=torch.int64, device=memory.length.device)
         steps = _ROUND_STEPS.get(memory.length.device.type, 1)
         for _ in range(most // steps):
-            active = torch.nonzero(memory.length >= length).squeeze(1)
+            active = torch.nonzero(memory.left >= length).squeeze(1)
             if len(active) == 0:
                 break
             part = self._steps(

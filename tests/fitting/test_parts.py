@@ -187,7 +187,9 @@ def test_the_factors_of_the_normal_equations_are_theirs() -> None:
     right = torch.randn(2, basis.size, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     half = system.factor.half(right)
     torch.testing.assert_close(matrix @ system.factor.rest(half, basis.size), right, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(half.mT @ half, right.mT @ torch.linalg.solve(matrix, right), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        half.mT @ half, right.mT @ torch.linalg.solve(matrix, right), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_continuum_without_data_is_finite() -> None:

@@ -348,4 +348,3 @@ class Objective:
                 )
         curvature = torch.cat(blocks)
         return curvature, curvature + torch.cat(noise) if noise else curvature
-

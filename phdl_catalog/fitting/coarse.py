@@ -2,9 +2,9 @@
 
 Templates are far from each other, so a star may look as near to a hot and metal-rich one as to a cool and
 metal-poor one.  Each of a star's nearest templates is taken a step along five directions (temperature,
-gravity, [Fe/H], carbon, alpha elements), the best is pursued, two steps more.  This needs no fine detail:
-pixels are taken together in fours, and the derivatives are those of the templates, computed once for all
-stars.
+gravity, [Fe/H], carbon, alpha elements), the best is pursued, with one step more along these and one of all
+labels.  This needs no fine detail: pixels are taken together in fours, and the derivatives are those of the
+templates, computed once for all stars.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ _POOLING = 4
 
 #: Fewest good ones among them.
 _LEAST_GOOD = 2
-
-#: Step of forward differences along a direction, in scaled labels.
-_DIFFERENCE = 1e-2
 
 #: Longest step, in scaled labels.
 _LONGEST = 0.5
@@ -88,11 +85,11 @@ class CoarseFit:
         row = templates.flatten()
         parameters = self._parameters[row].clone()
         slopes, prior = self._slopes[row], observation.prior.rows(star)
-        every = (flux[star], variance[star], TEMPLATE_ERROR)
-        curve, residual, weight = self._compare(*every, self._flux[row])
-        pull = prior.pull(parameters)
-        along = self._directions
-        step = self._step(along, curve, residual, weight, self._flux[row], slopes, pull, prior.precision)
+        curve, residual, weight = self._compare(flux[star], variance[star], TEMPLATE_ERROR, self._flux[row])
+        step = self._step(
+            self._directions, curve, residual, weight, self._flux[row], slopes, prior.pull(parameters),
+            prior.precision,
+        )  # fmt: skip
         parameters = self._inside(parameters, step)
         model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
         _, residual, weight = self._compare(flux[star], variance[star], _SECOND_ERROR, model)
@@ -100,16 +97,13 @@ class CoarseFit:
         merit = cost.sum(dim=1, dtype=torch.float64) + prior.price(parameters)
         best = torch.arange(size, device=row.device) * number + merit.reshape(size, number).argmin(dim=1)
 
-        parameters, model, slopes, prior = parameters[best], model[best], slopes[best], observation.prior
-        row = row[best]
-        for trial in range(_STEPS + 1):
-            if trial == _STEPS:
-                slopes, along = self._all_slopes[row], self._every_label
-            if trial:
+        parameters, model, row, prior = parameters[best], model[best], row[best], observation.prior
+        for directions, slopes in ((self._directions, self._slopes), (self._every_label, self._all_slopes)):
+            if directions is self._every_label:
                 model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
             curve, residual, weight = self._compare(flux, variance, _SECOND_ERROR, model)
             pull = prior.pull(parameters)
-            step = self._step(along, curve, residual, weight, model, slopes, pull, prior.precision)
+            step = self._step(directions, curve, residual, weight, model, slopes[row], pull, prior.precision)
             parameters = self._inside(parameters, step)
         parameters[:, -2] = shift
         return parameters

@@ -2,7 +2,8 @@
 
 A gradient costs about as much as a spectrum, a curvature some thirty times as much, and near the solution the
 curvature hardly changes.  So the curvature is formed twice, and improved by what each step shows; all other
-work is gradients.  Where the steps end does not depend on the curvature, only how fast they get there.
+work is gradients.  Where the steps end does not depend on the curvature, only how fast they get there.  A fit
+has converged when what is left of the way is short: steps that shrink by a constant factor tell.
 
 Steps come in rounds of a few.  Within a round nothing is copied between device and host; between rounds the
 stars that have converged are put aside.
@@ -27,7 +28,7 @@ _ROUND_STEPS = {"cpu": 1, "cuda": 3}
 
 #: Steps in those rounds after which a star that is still not there gets a new curvature, and how many it may
 #: take then.
-_PATIENCE, _LATER_STEPS = 8, 18
+_PATIENCE, _LATER_STEPS = 12, 8
 
 #: Before the second time, a star goes on while its steps are longer than this, so many times at most: what
 #: floors and outliers are found from should be near the end.

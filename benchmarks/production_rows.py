@@ -45,12 +45,14 @@ SENT = 102_400
 #: Stars drawn; the rest of the rows repeat them.
 _STARS = 20_000
 
-#: The 4,000 spectra of a plate follow each other and lie in one of 3,072 cells of the sky (HEALPix order 4).
+#: The 4,000 spectra of a plate follow each other and lie in one of 3,072 cells of the sky (HEALPix order 4);
+#: 512 lie in a shard, whose name is as long as a real one.
 _SPECTRA = """
 INSERT INTO phdl.spectrum (release_id, obsid, gaia_source_id, uri, sha256, state, shard, shard_row,
                            first_pixel, n_pixels, ra, dec, healpix_29, snr_g, class)
 SELECT 1, 100000 + g, :gaia + g, 'file:///data/' || g || '.fits', md5(g::text) || md5('x' || g), 'accepted',
-       'dr10/' || g / 1024, g % 1024, 35682, 3909, (g * 0.000137) % 360, (g * 0.00071) % 80 - 10,
+       'dr10/20260101T000000-' || lpad(to_hex(g / 512), 12, '0') || '.shard', g % 512,
+       35682, 3909, (g * 0.000137) % 360, (g * 0.00071) % 80 - 10,
        (g / 4000 * 2654435761 % 3072) * (1::bigint << 50) + g * 7919 * 104729 % (1::bigint << 50),
        20 + g % 130, 'STAR'
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint) - 1) AS g

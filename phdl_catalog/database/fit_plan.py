@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from phdl_catalog.database.fit_runs import CHUNK_SIZE, RunRequest, missing_spectra, needed
+from phdl_catalog.database.fit_runs import CHUNK_SIZE, RunRequest, needed, sample_of_missing
 from phdl_catalog.database.fits import find_pixels
 from phdl_catalog.database.model_versions import ModelVersionRow, find_model, sync_model
 from phdl_catalog.database.run_status import bytes_per_fit, measured_rate
@@ -158,7 +158,7 @@ def _sample_rate(connection: Connection, request: RunRequest, store: PixelStore)
     from phdl_catalog.emulator import load_model
     from phdl_catalog.fitting import FitOptions, Fitter
 
-    pixels = find_pixels(connection, missing_spectra(connection, request, _SAMPLE))
+    pixels = find_pixels(connection, sample_of_missing(connection, request, _SAMPLE))
     fitter = Fitter(load_model(request.model.uri), FitOptions(**request.configuration))
     begin = time.perf_counter()
     block = store.read(pixels.addresses)

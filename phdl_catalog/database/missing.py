@@ -138,7 +138,8 @@ def add_chunks(
     Added
         What was added.
     """
-    if missing.covered and len(missing.stretches) > 1:
+    if missing.covered and missing.stretches:
+        # Whatever the planner believes of tables that nobody has analysed yet, a look at it is one step then.
         connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
     added = Added()
     for stretch in missing.stretches:

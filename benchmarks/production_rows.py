@@ -174,6 +174,25 @@ def add_spectra(engine: Engine, first: int, last: int) -> None:
         connection.execute(text("VACUUM ANALYZE phdl.spectrum"))
 
 
+def add_bare_spectra(engine: Engine, count: int) -> None:
+    """Rows of `spectrum` up to so many, without the checks and indexes that an enqueueing does not need."""
+    with engine.begin() as connection:
+        checks = (
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'phdl.spectrum'::regclass AND contype = 'c'"
+        )
+        for name in connection.scalars(text(checks)).all():
+            connection.execute(text(f"ALTER TABLE phdl.spectrum DROP CONSTRAINT {name}"))
+        indexes = (
+            "SELECT indexname FROM pg_indexes WHERE schemaname = 'phdl' AND tablename = 'spectrum' "
+            "AND indexname NOT IN ('pk_spectrum', 'uq_spectrum_shard')"
+        )
+        for name in connection.scalars(text(indexes)).all():
+            connection.execute(text(f"DROP INDEX phdl.{name}"))
+        there = connection.scalar(text("SELECT count(*) FROM phdl.spectrum")) or 0
+    for first in range(there, count, 1_000_000):
+        add_spectra(engine, first, min(first + 1_000_000, count))
+
+
 def add_done_chunks(engine: Engine, run: int, chunks: int) -> None:
     """So many chunks of spectra that are not there, for what looks at chunks alone."""
     with engine.begin() as connection:

@@ -100,8 +100,11 @@ def find_missing(connection: Connection, request: RunRequest, release_id: int) -
             "configuration_hash": request.configuration_hash,
         },
     )
-    connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
     covered = bool(connection.scalar(select(select(_COVERED).exists())))
+    if covered:
+        # Two indexes side by side need neither memory nor disk, where a hash of ten million goes to disk.
+        connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
+        connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
     stretches = _stretches(connection, _missing(request, release_id, covered=covered))
     if covered:
         counted = select(func.count(Spectrum.spectrum_id)).where(request.selection.condition(release_id))
@@ -138,9 +141,6 @@ def add_chunks(
     Added
         What was added.
     """
-    if missing.covered and missing.stretches:
-        # Whatever the planner believes of tables that nobody has analysed yet, a look at it is one step then.
-        connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
     added = Added()
     for stretch in missing.stretches:
         chosen = _missing(request, release_id, covered=missing.covered, stretch=stretch)

@@ -3,8 +3,8 @@
 Revision: 0006
 Revises: 0005
 
-PostgreSQL tried to compress the list first, which took 1.3 ms a chunk (ascending numbers are the worst case of
-its method): two fifths of an enqueueing.  Lists that are there already stay as they are.
+PostgreSQL tried to compress the list first, which took up to 1.3 ms a chunk (ascending numbers are the worst case of
+its method).  Lists that are there already stay as they are.
 """
 
 from collections.abc import Sequence

@@ -45,12 +45,14 @@ SENT = 102_400
 #: Stars drawn; the rest of the rows repeat them.
 _STARS = 20_000
 
-#: The 4,000 spectra of a plate follow each other and lie in one of 3,072 cells of the sky (HEALPix order 4).
+#: The 4,000 spectra of a plate follow each other and lie in one of 3,072 cells of the sky (HEALPix order 4);
+#: 512 lie in a shard, whose name is as long as a real one.
 _SPECTRA = """
 INSERT INTO phdl.spectrum (release_id, obsid, gaia_source_id, uri, sha256, state, shard, shard_row,
                            first_pixel, n_pixels, ra, dec, healpix_29, snr_g, class)
 SELECT 1, 100000 + g, :gaia + g, 'file:///data/' || g || '.fits', md5(g::text) || md5('x' || g), 'accepted',
-       'dr10/' || g / 1024, g % 1024, 35682, 3909, (g * 0.000137) % 360, (g * 0.00071) % 80 - 10,
+       'dr10/20260101T000000-' || lpad(to_hex(g / 512), 12, '0') || '.shard', g % 512,
+       35682, 3909, (g * 0.000137) % 360, (g * 0.00071) % 80 - 10,
        (g / 4000 * 2654435761 % 3072) * (1::bigint << 50) + g * 7919 * 104729 % (1::bigint << 50),
        20 + g % 130, 'STAR'
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint) - 1) AS g
@@ -170,6 +172,25 @@ def add_spectra(engine: Engine, first: int, last: int) -> None:
         connection.execute(text(_SPECTRA), {"gaia": _GAIA, "first": max(first, there), "last": last})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE phdl.spectrum"))
+
+
+def add_bare_spectra(engine: Engine, count: int) -> None:
+    """Rows of `spectrum` up to so many, without the checks and indexes that an enqueueing does not need."""
+    with engine.begin() as connection:
+        checks = (
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'phdl.spectrum'::regclass AND contype = 'c'"
+        )
+        for name in connection.scalars(text(checks)).all():
+            connection.execute(text(f"ALTER TABLE phdl.spectrum DROP CONSTRAINT {name}"))
+        indexes = (
+            "SELECT indexname FROM pg_indexes WHERE schemaname = 'phdl' AND tablename = 'spectrum' "
+            "AND indexname NOT IN ('pk_spectrum', 'uq_spectrum_shard')"
+        )
+        for name in connection.scalars(text(indexes)).all():
+            connection.execute(text(f"DROP INDEX phdl.{name}"))
+        there = connection.scalar(text("SELECT count(*) FROM phdl.spectrum")) or 0
+    for first in range(there, count, 1_000_000):
+        add_spectra(engine, first, min(first + 1_000_000, count))
 
 
 def add_done_chunks(engine: Engine, run: int, chunks: int) -> None:

@@ -18,6 +18,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _LONGEST_SOCKET_PATH = 107
 
 
+def _cores() -> int:
+    """Cores that this process may use: fewer than the machine has in a job of Slurm or in a container."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
 class Settings(BaseSettings):
     """Where things are.  Every field is an environment variable with the prefix ``PHDL_``."""
 
@@ -42,9 +50,7 @@ class Settings(BaseSettings):
     store_url: str | None = Field(
         default=None, description="Where pixel shards live, any fsspec URL; unset: DATA_DIR/shards."
     )
-    threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads for numerical work."
-    )
+    threads: int = Field(default_factory=_cores, ge=1, description="Threads for numerical work.")
 
     @property
     def pixel_store_url(self) -> str:

@@ -147,6 +147,15 @@ def size(n_bytes: float) -> str:
 
 def _tables(found: Look) -> Group:
     tables = [_run_table(found.runs), _job_table(found.runs)]
+    if found.errors:
+        tables.append(
+            _table(
+                "errors",
+                ("kind", "jobs", "latest"),
+                [(error.kind, error.chunks, error.latest[:200]) for error in found.errors],
+            )
+        )
+    # Last, since there may be more of them than a terminal has lines.
     if found.workers:
         tables.append(
             _table(
@@ -156,14 +165,6 @@ def _tables(found: Look) -> Group:
                     (worker.worker, worker.device, worker.running, _number(worker.rate))
                     for worker in found.workers
                 ],
-            )
-        )
-    if found.errors:
-        tables.append(
-            _table(
-                "errors",
-                ("kind", "jobs", "latest"),
-                [(error.kind, error.chunks, error.latest[:200]) for error in found.errors],
             )
         )
     return Group(*tables)

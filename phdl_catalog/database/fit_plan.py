@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from phdl_catalog.database.fit_runs import CHUNK_SIZE, RunRequest, missing_spectra, needed
+from phdl_catalog.database.fit_runs import CHUNK_SIZE, RunRequest, needed, sample_of_missing
 from phdl_catalog.database.fits import find_pixels
 from phdl_catalog.database.model_versions import ModelVersionRow, find_model, sync_model
 from phdl_catalog.database.run_status import bytes_per_fit, measured_rate
@@ -19,8 +21,8 @@ from phdl_catalog.spectra.store import PixelStore
 if TYPE_CHECKING:
     from phdl_catalog.emulator import Emulator
 
-#: Spectra fitted to measure a rate: a few batches.
-_SAMPLE = 64
+#: Spectra fitted to measure a rate, and before that, since the first fits of a process take longer.
+_SAMPLE, _WARM_UP = 256, 16
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,31 @@ def _uri(model: str, emulator: Emulator) -> str:
 
 
 def _sample_rate(connection: Connection, request: RunRequest, store: PixelStore) -> float:
+    """Spectra a second, as a worker process fits them: a chunk of the usual size, with one thread."""
     from phdl_catalog.emulator import load_model
     from phdl_catalog.fitting import FitOptions, Fitter
 
-    pixels = find_pixels(connection, missing_spectra(connection, request, _SAMPLE))
+    pixels = find_pixels(connection, sample_of_missing(connection, request, _SAMPLE))
     fitter = Fitter(load_model(request.model.uri), FitOptions(**request.configuration))
-    begin = time.perf_counter()
-    block = store.read(pixels.addresses)
-    fitter.fit(block.grid.wavelength, block.flux, block.ivar, block.mask)
-    return len(pixels.addresses) / (time.perf_counter() - begin)
+
+    def seconds(spectra: int) -> float:
+        begin = time.perf_counter()
+        block = store.read(pixels.addresses[:spectra])
+        fitter.fit(block.grid.wavelength, block.flux, block.ivar, block.mask)
+        return time.perf_counter() - begin
+
+    with _one_thread():
+        seconds(_WARM_UP)
+        return len(pixels.addresses) / seconds(_SAMPLE)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -12,13 +12,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, column, func, insert, literal, select, table, text
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import Connection
 
 from phdl_catalog import __version__
 from phdl_catalog.database.events import record_event
+from phdl_catalog.database.missing import add_chunks, find_missing, missing_spectra
 from phdl_catalog.database.model_versions import ModelVersionRow
-from phdl_catalog.database.models import FitChunk, RunState, Spectrum
+from phdl_catalog.database.models import RunState
 from phdl_catalog.database.outbox import set_run_state
 from phdl_catalog.database.queries import statement
 from phdl_catalog.database.releases import find_release
@@ -28,8 +28,6 @@ from phdl_catalog.errors import InputError, NotFoundError, StateError
 #: Spectra in a chunk: seconds to minutes of work, one contiguous read, one commit.
 CHUNK_SIZE = 256
 _LARGEST_CHUNK = 8192
-
-_COVERED = table("covered_spectrum", column("spectrum_id"))
 
 
 @dataclass(frozen=True)
@@ -115,18 +113,17 @@ def needed(connection: Connection, request: RunRequest) -> Need:
         If there is no such release.
     """
     release_id = _release_id(connection, request.release)
-    selected, missing = _count_missing(connection, request, release_id)
+    missing = find_missing(connection, request, release_id)
     found = connection.execute(
         statement("fit_runs", "find_same"), _identity(request, release_id)
     ).one_or_none()
-    return Need(selected, missing, -(-missing // request.chunk_size), found.fit_run_id if found else None)
+    chunks = missing.chunks(request.chunk_size)
+    return Need(missing.selected, missing.spectra, chunks, found.fit_run_id if found else None)
 
 
-def missing_spectra(connection: Connection, request: RunRequest, limit: int) -> list[int]:
+def sample_of_missing(connection: Connection, request: RunRequest, limit: int) -> list[int]:
     """Some of the spectra that `enqueue` would add, by number; call `needed` first, in this transaction."""
-    release_id = _release_id(connection, request.release)
-    chosen = select(Spectrum.spectrum_id).where(_missing(request, release_id)).limit(limit)
-    return sorted(connection.scalars(chosen))
+    return missing_spectra(connection, request, _release_id(connection, request.release), limit)
 
 
 def enqueue(connection: Connection, request: RunRequest) -> Enqueued:
@@ -145,7 +142,7 @@ def enqueue(connection: Connection, request: RunRequest) -> Enqueued:
         statement("fit_runs", "lock_enqueue"),
         {"release_id": str(release_id), "model_version_id": str(request.model.model_version_id)},
     )
-    selected, missing = _count_missing(connection, request, release_id)
+    missing = find_missing(connection, request, release_id)
     identity = _identity(request, release_id)
     found = connection.execute(statement("fit_runs", "find_same"), identity).one_or_none()
     if found is None:
@@ -164,21 +161,21 @@ def enqueue(connection: Connection, request: RunRequest) -> Enqueued:
         if request.priority is not None and request.priority != priority:
             priority = request.priority
             change_priority(connection, run, priority)
-    chunks = _add_chunks(connection, request, release_id, run, priority) if missing else 0
-    if missing and state is RunState.DONE:
+    added = add_chunks(connection, request, release_id, run, priority, missing)
+    if added.spectra and state is RunState.DONE:
         connection.execute(statement("fit_runs", "reopen"), {"run": run})
         state = RunState.RUNNING
-    if found is None or missing:
+    if found is None or added.spectra:
         record_event(
             connection,
             f"fit_run:{run}",
             "enqueued" if found is None else "extended",
             {
-                "release": request.release, "model": request.model.name, "spectra": missing, "chunks": chunks,
-                "chunk_size": request.chunk_size,
+                "release": request.release, "model": request.model.name, "spectra": added.spectra,
+                "chunks": added.chunks, "chunk_size": request.chunk_size,
             },
         )  # fmt: skip
-    return Enqueued(run, found is None, state, selected, missing, chunks)
+    return Enqueued(run, found is None, state, missing.selected, added.spectra, added.chunks)
 
 
 def cancel_run(connection: Connection, run: int) -> int:
@@ -316,40 +313,3 @@ def _identity(request: RunRequest, release_id: int) -> dict[str, Any]:
         "configuration_hash": request.configuration_hash,
         "selection": json.dumps(request.selection.as_dict()),
     }
-
-
-def _missing(request: RunRequest, release_id: int) -> Any:
-    covered = select(literal(1)).select_from(_COVERED).where(_COVERED.c.spectrum_id == Spectrum.spectrum_id)
-    return request.selection.condition(release_id) & ~covered.exists()
-
-
-def _count_missing(connection: Connection, request: RunRequest, release_id: int) -> tuple[int, int]:
-    identity = _identity(request, release_id)
-    identity.pop("selection")
-    connection.execute(text("DROP TABLE IF EXISTS pg_temp.covered_spectrum"))
-    connection.execute(statement("fit_runs", "covered"), identity)
-    connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
-    counted = func.count(Spectrum.spectrum_id)
-    selected = connection.scalar(select(counted).where(request.selection.condition(release_id))) or 0
-    missing = connection.scalar(select(counted).where(_missing(request, release_id))) or 0
-    return selected, missing
-
-
-def _add_chunks(connection: Connection, request: RunRequest, release_id: int, run: int, priority: int) -> int:
-    """Neighbours in the pixel store share a chunk, so that its pixels are one read."""
-    place = func.row_number().over(order_by=(Spectrum.shard, Spectrum.shard_row, Spectrum.spectrum_id))
-    number = func.div(place - 1, request.chunk_size).label("number")
-    chosen = select(Spectrum.spectrum_id, number).where(_missing(request, release_id)).subquery()
-    ordered = aggregate_order_by(chosen.c.spectrum_id, chosen.c.spectrum_id.asc())
-    grouped = (
-        select(literal(run), literal(priority), func.array_agg(ordered))
-        .group_by(chosen.c.number)
-        .order_by(chosen.c.number)
-    )
-    inserted = (
-        insert(FitChunk)
-        .from_select(["fit_run_id", "priority", "spectrum_ids"], grouped, include_defaults=False)
-        .returning(literal(1))
-        .cte("inserted")
-    )
-    return connection.scalar(select(func.count()).select_from(inserted)) or 0

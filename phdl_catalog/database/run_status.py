@@ -15,6 +15,9 @@ from phdl_catalog.errors import NotFoundError
 #: The rate is that of the last so many seconds.
 RATE_WINDOW = 300.0
 
+#: Bytes of a page of a table.
+_PAGE = 8192
+
 _WAITING = (ChunkState.PLANNED, ChunkState.QUEUED)
 _UNFINISHED = (*_WAITING, ChunkState.RUNNING)
 
@@ -156,8 +159,10 @@ def bytes_per_fit(connection: Connection, model_version_id: int, n_labels: int) 
     ).one()
     if row.bytes and row.fits >= 1000:
         return float(row.bytes) / float(row.fits)
-    # Row header and scalars, three arrays, correlations, and an index entry of 40 bytes at 90 % filling.
-    return 24 + 72 + 3 * (24 + 4 * n_labels) + n_labels * (n_labels - 1) + 45
+    # Row header and scalars, three arrays, correlations, the row's pointer.  A page holds whole rows; an
+    # entry of the index is 28 bytes at 90 % filling.
+    length = 24 + 60 + 3 * (24 + 4 * n_labels) + 4 + n_labels * (n_labels - 1) + 4
+    return _PAGE / max(1, (_PAGE - 24) // length) + 32
 
 
 def _status(rows: list[Any]) -> RunStatus:

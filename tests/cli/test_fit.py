@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from phdl_catalog.cli.main import app
+from phdl_catalog.database.outbox import finish_runs
 from phdl_catalog.errors import PhdlError
 from workers.fitting import run_chunk
 
@@ -68,6 +70,24 @@ def test_the_status_has_the_shape_that_other_programs_rely_on(release: Engine) -
     assert {key: status[key] for key in wanted} == wanted
     assert status["eta_s"] == pytest.approx(status["remaining"] / status["rate"], rel=1e-6)
     assert "12" in CliRunner().invoke(app, ["fit", "status"]).stdout
+
+
+def test_a_watched_run_is_shown_until_it_is_over(release: Engine) -> None:
+    run = phdl("fit", "enqueue", "dr10", "--model", "small", "--chunk-size", "6")["run"]
+
+    def work() -> None:
+        for chunk in (1, 2):
+            run_chunk(chunk, bench(quick_fit))
+        with release.begin() as connection:
+            finish_runs(connection, "test")
+
+    with ThreadPoolExecutor() as pool:
+        working = pool.submit(work)
+        shown = CliRunner().invoke(app, ["fit", "status", str(run), "--watch", "--interval", "0.2"])
+        working.result()
+    assert shown.exit_code == 0
+    for part in ("fit runs", "done", "2 done", "oldest waits since", "workers", "spectra/s"):
+        assert part in shown.stdout, part
 
 
 def test_a_run_is_paused_resumed_cancelled_and_not_retried(release: Engine) -> None:

@@ -8,15 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from database_rows import add_model, add_release, add_run, add_spectrum
+from database_rows import add_model, add_release, add_run, add_spectrum, spectrum_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, insert, text
 
 from phdl_catalog.database import fits
 from phdl_catalog.database.covariance import pack_correlations, packed_size, unpack_covariance
 from phdl_catalog.database.fit_copy import encode_fits
 from phdl_catalog.database.fits import write_failure, write_fits
+from phdl_catalog.database.models import Spectrum
+from phdl_catalog.database.run_status import bytes_per_fit
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting import FitFlag, FitResult
 
@@ -54,6 +56,22 @@ def test_a_fit_of_32_labels_takes_less_than_two_kilobytes(database: Engine) -> N
     assert len(keys) == 4
     assert size + 45 < 2048
     assert index <= 992 + 4
+
+
+@pytest.mark.parametrize("number", [29, 32])
+def test_the_disk_that_a_plan_reckons_is_what_fits_take(database: Engine, number: int) -> None:
+    labels, n = tuple(f"x{i}_fe" for i in range(number)), 900
+    with database.begin() as connection:
+        model, release = add_model(connection, labels=labels), add_release(connection)
+        run = add_run(connection, release, model)
+        same = spectrum_values(release, 0)
+        rows = [same | {"obsid": i, "uri": str(i), "shard_row": i} for i in range(n)]
+        keys = np.array(connection.scalars(insert(Spectrum).returning(Spectrum.spectrum_id), rows).all())
+        reckoned = bytes_per_fit(connection, model, number)
+        write_fits(connection, run, model, np.sort(keys), made(n, labels))
+        # Pages that hold rows: a file grows by many at a time.
+        last = connection.scalar(text("SELECT max((ctid::text::point)[0]) FROM phdl.fit_model_1"))
+    assert reckoned == pytest.approx(8192 * (last + 1) / n + 32, rel=0.02)
 
 
 def test_labels_that_are_almost_degenerate_do_not_become_so() -> None:

@@ -1,3 +1,6 @@
+-- Runs are locked FOR NO KEY UPDATE: a stronger lock would hold up every worker that writes fits of the run, since the
+-- foreign key of a fit locks the key of its run.
+
 -- name: lock_enqueue
 -- One enqueue at a time for the same release and model.
 SELECT pg_advisory_xact_lock(hashtextextended('phdl fit enqueue ' || :release_id || ' ' || :model_version_id, 0));
@@ -7,7 +10,7 @@ SELECT fit_run_id, state, priority FROM phdl.fit_run
 WHERE release_id = :release_id AND model_version_id = :model_version_id
   AND configuration_hash = :configuration_hash
   AND selection_hash = md5(CAST(:selection AS jsonb)::text) AND state <> 'cancelled'
-FOR UPDATE;
+FOR NO KEY UPDATE;
 
 -- name: insert_run
 INSERT INTO phdl.fit_run
@@ -37,7 +40,7 @@ FROM phdl.fit_run AS r
 JOIN phdl.data_release AS d USING (release_id)
 JOIN phdl.model_version AS m USING (model_version_id)
 WHERE r.fit_run_id = :run
-FOR UPDATE OF r;
+FOR NO KEY UPDATE OF r;
 
 -- name: cancel_chunks
 -- Also those that are running: their workers find, at the end, that they own them no longer.
@@ -62,7 +65,11 @@ WHERE fit_run_id = :run AND state IN ('planned', 'queued', 'running')
 RETURNING n_spectra;
 
 -- name: started
-UPDATE phdl.fit_run SET state = 'running' WHERE fit_run_id = ANY(:runs) AND state = 'planned';
+-- A run that somebody is adding to is left alone, and marked the next time.
+UPDATE phdl.fit_run SET state = 'running' WHERE fit_run_id IN (
+    SELECT fit_run_id FROM phdl.fit_run WHERE fit_run_id = ANY(:runs) AND state = 'planned'
+    ORDER BY fit_run_id FOR NO KEY UPDATE SKIP LOCKED
+);
 
 -- name: retry_quarantined
 UPDATE phdl.fit_chunk
@@ -89,7 +96,7 @@ RETURNING n_spectra;
 -- name: lock_active
 -- Runs that may be finished; one that somebody is adding to is left alone.
 SELECT fit_run_id FROM phdl.fit_run WHERE state IN ('planned', 'running')
-ORDER BY fit_run_id FOR UPDATE SKIP LOCKED;
+ORDER BY fit_run_id FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: finish
 UPDATE phdl.fit_run AS r

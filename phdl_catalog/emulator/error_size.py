@@ -133,8 +133,11 @@ class ErrorSize(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """(N, L) -> (N,), float64."""
+        return self.at(labels, None if self._novelty is None else self._novelty(labels))
+
+    def at(self, labels: Tensor, novelty: Tensor | None) -> Tensor:
+        """As `forward`, where the novelty (N,) is known."""
         labels = labels.double()
-        novelty = None if self._novelty is None else self._novelty(labels)
         size = torch.exp(size_terms(self._label_names, labels, novelty) @ self.trend)
         return torch.minimum(torch.maximum(size, self.limits[0]), self.limits[1])
 

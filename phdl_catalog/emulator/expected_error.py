@@ -134,6 +134,13 @@ class ExpectedError:
         """(N, L) -> (N,)."""
         return np.asarray(self.size(torch.as_tensor(labels)).numpy())
 
+    def amplitude_without_own(self, residuals: Residuals) -> NDArray[np.float64]:
+        """(N,) of spectra that it was learnt from, each as if its own star were not known."""
+        labels, own = torch.as_tensor(residuals.labels), None
+        if residuals.rate is not None:
+            _, own = Novelty.of_stars(self.label_names, residuals.labels, residuals.star, residuals.rate)
+        return np.asarray(self.size.at(labels, own).numpy())
+
     def at(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
         """One sigma of the flux (N, P) at labels (N, L)."""
         return self.amplitude(labels)[:, None] * self.profile
@@ -186,9 +193,10 @@ def measure_expected_error(
     summary: dict[str, Any] = {"stars": number, "validation_stars": number}
     if left_out is not None:
         learnt = ExpectedError.from_residuals(grid.label_names, left_out)
-        ratio = _ratios(learnt, own)
+        ratio = _ratios(learnt, own, learnt.amplitude(own.labels))
         # Medians: a few stars carry the mean.
-        size = float(np.median(ratio) / np.median(_ratios(learnt, left_out)))
+        among_themselves = np.median(_ratios(learnt, left_out, learnt.amplitude_without_own(left_out)))
+        size = float(np.median(ratio) / among_themselves)
         summary |= {"stars": len(np.unique(left_out.star)), "validation_over_left_out": round(size, 3)}
         expected, ratio = learnt.scaled(size), ratio / size
     else:
@@ -196,7 +204,8 @@ def measure_expected_error(
         ratio = np.array([])
         for star in np.unique(own.star) if number > 2 else ():
             others = ExpectedError.from_residuals(grid.label_names, own.of(own.star != star))
-            ratio = np.append(ratio, _ratios(others, own.of(own.star == star)))
+            one = own.of(own.star == star)
+            ratio = np.append(ratio, _ratios(others, one, others.amplitude(one.labels)))
     if len(ratio):
         summary["held_out_ratio"] = [round(float(q), 3) for q in np.percentile(ratio, [50, 16, 84])]
     return expected, summary
@@ -211,9 +220,11 @@ def validation_residuals(flux_of: FluxFunction, grid: AbInitioGrid) -> Residuals
     return Residuals(labels, flux - grid.flux[rows].astype(np.float64), grid.star[rows])
 
 
-def _ratios(expected: ExpectedError, residuals: Residuals) -> NDArray[np.float64]:
-    """rms over pixels of residuals over what is expected of them, of each star."""
+def _ratios(
+    expected: ExpectedError, residuals: Residuals, amplitude: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """rms over pixels of residuals over what is expected of them with an amplitude (N,), of each star."""
     _, which = np.unique(residuals.star, return_inverse=True)
     square = np.mean((residuals.flux / expected.profile) ** 2, axis=1)
-    square /= expected.amplitude(residuals.labels) ** 2
+    square /= amplitude**2
     return np.asarray(np.sqrt(np.bincount(which, square) / np.bincount(which)))

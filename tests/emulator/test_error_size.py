@@ -73,6 +73,8 @@ def test_errors_that_grow_away_from_the_known_stars_are_foretold() -> None:
     residuals = erring(200, 4)
     expected = ExpectedError.from_residuals(NAMES, residuals)
     np.testing.assert_allclose(expected.trend[1:], [0.0, 0.0, 0.0, 0.5], atol=0.1)
+    found = np.sqrt(np.mean(residuals.flux**2, axis=1)) / expected.amplitude_without_own(residuals)
+    np.testing.assert_allclose(np.median(found), 1.0, atol=0.03)
     fresh = stars(100, 5)
     assert expected.novelty is not None
     truth = 0.01 * expected.novelty(torch.as_tensor(fresh)).mul(0.5).exp().numpy()

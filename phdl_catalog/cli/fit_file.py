@@ -28,6 +28,9 @@ _FILES_AT_ONCE = 128
 #: Endings of a spectrum's file in a folder.
 _SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
 
+#: Formats of figures.
+_FORMATS = ("png", "pdf", "svg")
+
 #: Labels shown in the table for a person; all of them are in the JSON.
 _SHOWN = ("teff", "logg", "fe_h", "mg_fe")
 
@@ -44,7 +47,11 @@ def fit_file(
     model: Annotated[str, typer.Option("--model", help="Name or file of the model.")] = "default",
     device: Annotated[str, typer.Option("--device", help="Where to compute: cpu or cuda.")] = "cpu",
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Folder for a figure of each fit, made if it is not there.")
+        Path | None,
+        typer.Option(
+            "--plot",
+            help="Folder for a figure of each fit, made if it is not there; of one fit also a .png or .pdf.",
+        ),
     ] = None,
     plot_format: Annotated[str, typer.Option("--format", help="Format of figures: png, pdf or svg.")] = "png",
     prior: Annotated[
@@ -70,16 +77,16 @@ def fit_file(
     from phdl_catalog.fitting import FitOptions, Fitter, LabelPrior
     from phdl_catalog.settings import get_settings
 
-    if plot_format not in ("png", "pdf", "svg"):
+    if plot_format not in _FORMATS:
         raise typer.BadParameter(f"{plot_format} is none of png, pdf and svg", param_hint="--format")
     files = list(_files(paths))
+    if plot is not None:
+        _make_room(plot, len(files))
     _check_device(device)
     loaded = load_model(model, device)
     priors = tuple(LabelPrior.parse(text) for text in prior or ())
     fitter = Fitter(loaded, FitOptions(correct_model=not ab_initio, priors=priors), device)
     wanted = _Wanted(plot, plot_format, polish, sample)
-    if plot is not None:
-        plot.mkdir(parents=True, exist_ok=True)
     threads = get_settings().threads
     together = min(_FILES_AT_ONCE, max(1, -(-len(files) // threads)))
     chunks = [files[start : start + together] for start in range(0, len(files), together)]
@@ -103,6 +110,22 @@ def fit_file(
         if json:
             raise typer.Exit(1)
         raise PhdlError(f"none of {len(results)} files is a usable spectrum; the reasons are in the table")
+
+
+def _make_room(plot: Path, files: int) -> None:
+    """Make the folder that figures go to."""
+    if not _is_picture(plot):
+        plot.mkdir(parents=True, exist_ok=True)
+        return
+    if files > 1:
+        raise typer.BadParameter(
+            f"{plot} is one picture and there are {files} spectra; name a folder", param_hint="--plot"
+        )
+    plot.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_picture(plot: Path) -> bool:
+    return plot.suffix.lower().removeprefix(".") in _FORMATS and not plot.is_dir()
 
 
 def _check_device(device: str) -> None:
@@ -261,7 +284,9 @@ def _plot(path: Path, spectrum: Spectrum, flux: Any, result: FitResult, row: int
     header = spectrum.header
     title = f"{header.designation or path.name}   obsid {header.obsid}   {header.object_subclass or ''}"
     assert wanted.plot is not None
-    output = wanted.plot / f"{path.name.split('.fit')[0]}.{wanted.plot_format}"
+    output = wanted.plot
+    if not _is_picture(output):
+        output /= f"{path.name.split('.fit')[0]}.{wanted.plot_format}"
     plot_fit(flux, result, row, title).savefig(output, dpi=130)
     return output
 

@@ -2,9 +2,9 @@
 
 Templates are far from each other, so a star may look as near to a hot and metal-rich one as to a cool and
 metal-poor one.  Each of a star's nearest templates is taken a step along five directions (temperature,
-gravity, [Fe/H], carbon, alpha elements), the best is pursued, two steps more.  This needs no fine detail:
-pixels are taken together in fours, and the derivatives are those of the templates, computed once for all
-stars.
+gravity, [Fe/H], carbon, alpha elements), the best is pursued, with one step more along these and one of all
+labels.  This needs no fine detail: pixels are taken together in fours, and the derivatives are those of the
+templates, computed once for all stars.
 """
 
 from __future__ import annotations
@@ -25,14 +25,11 @@ _POOLING = 4
 #: Fewest good ones among them.
 _LEAST_GOOD = 2
 
-#: Step of forward differences along a direction, in scaled labels.
-_DIFFERENCE = 1e-2
-
 #: Longest step, in scaled labels.
 _LONGEST = 0.5
 
 #: Steps after the best start is known.
-_STEPS = 2
+_STEPS = 1
 
 #: How well a spectrum is described after the first step, as a fraction of the continuum.
 _SECOND_ERROR = 0.012
@@ -61,13 +58,11 @@ class CoarseFit:
         self._continuum = ContinuumBasis.on(forward.grid, spacing, join, forward.device, _POOLING)
         self._parameters = forward.parameters(templates.labels)
         labels = templates.labels.float()
-        coefficients = forward.coefficients(labels)
-        moved = labels[:, None] + _DIFFERENCE * self._directions * forward.half_range.float()
-        along = forward.coefficients(moved.flatten(0, 1)).reshape(*moved.shape[:2], -1)
-        slopes = (along - coefficients[:, None]) / _DIFFERENCE
-        self._flux = self._spectra(coefficients)
-        #: (T, D, Q) derivatives along the directions.
-        self._slopes = slopes @ self._basis[1:]
+        self._flux = self._spectra(forward.coefficients(labels))
+        #: (T, L, Q) derivatives by the scaled labels, and (T, D, Q) along the directions.
+        self._all_slopes = forward.label_jacobian(labels) @ self._basis[1:]
+        self._slopes = self._directions @ self._all_slopes
+        self._every_label = torch.eye(forward.n_labels, device=forward.device)
 
     def _spectra(self, coefficients: Tensor) -> Tensor:
         return torch.addmm(self._basis[0], coefficients, self._basis[1:])
@@ -90,11 +85,11 @@ class CoarseFit:
         row = templates.flatten()
         parameters = self._parameters[row].clone()
         slopes, prior = self._slopes[row], observation.prior.rows(star)
-        every = (flux[star], variance[star], TEMPLATE_ERROR)
-        curve, residual, weight = self._compare(*every, self._flux[row])
+        curve, residual, weight = self._compare(flux[star], variance[star], TEMPLATE_ERROR, self._flux[row])
         step = self._step(
-            curve, residual, weight, self._flux[row], slopes, prior.pull(parameters), prior.precision
-        )
+            self._directions, curve, residual, weight, self._flux[row], slopes, prior.pull(parameters),
+            prior.precision,
+        )  # fmt: skip
         parameters = self._inside(parameters, step)
         model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
         _, residual, weight = self._compare(flux[star], variance[star], _SECOND_ERROR, model)
@@ -102,13 +97,13 @@ class CoarseFit:
         merit = cost.sum(dim=1, dtype=torch.float64) + prior.price(parameters)
         best = torch.arange(size, device=row.device) * number + merit.reshape(size, number).argmin(dim=1)
 
-        parameters, model, slopes, prior = parameters[best], model[best], slopes[best], observation.prior
-        for trial in range(_STEPS):
-            if trial:
+        parameters, model, row, prior = parameters[best], model[best], row[best], observation.prior
+        for directions, slopes in ((self._directions, self._slopes), (self._every_label, self._all_slopes)):
+            if directions is self._every_label:
                 model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
             curve, residual, weight = self._compare(flux, variance, _SECOND_ERROR, model)
             pull = prior.pull(parameters)
-            step = self._step(curve, residual, weight, model, slopes, pull, prior.precision)
+            step = self._step(directions, curve, residual, weight, model, slopes[row], pull, prior.precision)
             parameters = self._inside(parameters, step)
         parameters[:, -2] = shift
         return parameters
@@ -150,6 +145,7 @@ class CoarseFit:
 
     def _step(
         self,
+        directions: Tensor,
         curve: Tensor,
         residual: Tensor,
         weight: Tensor,
@@ -165,7 +161,7 @@ class CoarseFit:
         cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double()
         factor = self._continuum.system(weight * model.square()).factor
         imitated = factor.half(cross.mT)
-        along = self._directions.double()
+        along = directions.double()
         gradient = (
             pull[:, :-2] @ along.T - torch.bmm(jacobian, (root * residual)[:, :, None])[:, :, 0].double()
         )

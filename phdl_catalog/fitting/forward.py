@@ -272,6 +272,11 @@ class ForwardModel:
         others = torch.stack([vecdot(values, state.by_shift), vecdot(values, state.by_blur)], dim=1)
         return torch.cat([by_label * self.half_range.float(), others], dim=1).double()
 
+    def label_jacobian(self, labels: Tensor) -> Tensor:
+        """Derivatives (N, L, K) of the coefficients by the scaled labels, of labels (N, L)."""
+        _, by_label = self._compiled.coefficients_and_jacobian(labels)
+        return by_label.mT * self.half_range.float()[:, None]
+
     def jacobian_in_basis(self, state: ModelState) -> Tensor:
         """Derivatives (N, L, K) of the coefficients by the scaled labels, in the precision of `jacobian`."""
         labels, unit = state.labels.detach(), self.half_range.float()
@@ -281,9 +286,9 @@ class ForwardModel:
         return (by_label.mT * unit[:, None]).to(self._coarse.dtype)
 
     def jacobian(
-        self, state: ModelState, in_basis: Tensor, rows: slice, every: slice, filtered: bool
+        self, state: ModelState, in_basis: Tensor, rows: slice, every: slice, scale: Tensor
     ) -> Tensor:
-        """Derivatives (n, L + 2, Q) of the flux by the scaled labels, shift and blur.
+        """Derivatives (n, L + 2, Q) of the flux by the scaled labels, shift and blur, times `scale`.
 
         Right to about half a per cent, which is enough for a curvature.
 
@@ -296,13 +301,18 @@ class ForwardModel:
         rows : slice
             Which stars these are.
         every : slice
-            Which pixels are wanted.
-        filtered : bool
-            Whether the derivatives by labels are moved and blurred, as the spectra are; of all pixels only.
+            Which pixels are wanted.  Derivatives by labels are moved and blurred, as the spectra are, only if
+            these are all.
+        scale : (n, Q) Tensor
+            A factor for each pixel.
         """
-        if filtered:
+        if every.step == 1:
             by_label = Filters(state.filters.taps[rows]).apply_rows((in_basis @ self._coarse).float())
         else:
             by_label = (in_basis @ self._coarse[:, REACH:-REACH][:, every]).float()
-        others = [state.by_shift[rows, None, every], state.by_blur[rows, None, every]]
-        return torch.cat([by_label, *others], dim=1)
+        size, number, pixels = by_label.shape
+        out = by_label.new_empty(size, number + 2, pixels)
+        torch.mul(by_label, scale[:, None], out=out[:, :-2])
+        torch.mul(state.by_shift[rows, every], scale, out=out[:, -2])
+        torch.mul(state.by_blur[rows, every], scale, out=out[:, -1])
+        return out

@@ -2,7 +2,8 @@
 
 A gradient costs about as much as a spectrum, a curvature some thirty times as much, and near the solution the
 curvature hardly changes.  So the curvature is formed twice, and improved by what each step shows; all other
-work is gradients.  Where the steps end does not depend on the curvature, only how fast they get there.
+work is gradients.  Where the steps end does not depend on the curvature, only how fast they get there.  A fit
+has converged when what is left of the way is short: steps that shrink by a constant factor tell.
 
 Steps come in rounds of a few.  Within a round nothing is copied between device and host; between rounds the
 stars that have converged are put aside.
@@ -21,17 +22,18 @@ from phdl_catalog.spectra.continuum import NormalSystem
 
 #: Errors of the emulator, error floors, outliers and curvature are found twice, first as those of a template
 #: and with a rough curvature; steps after each.
-_FIRST_STEPS, _SECOND_STEPS = 2, 3
+_FIRST_STEPS, _SECOND_STEPS = 2, 2
 
 #: Steps of each later round, where a look at what has converged costs nothing and where it means to wait.
 _ROUND_STEPS = {"cpu": 1, "cuda": 3}
 
-#: Largest number of steps in those rounds.
-_LATER_STEPS = 24
+#: Steps in those rounds after which a star that is still not there gets a new curvature, and how many it may
+#: take then.
+_PATIENCE, _LATER_STEPS = 12, 8
 
 #: Before the second time, a star goes on while its steps are longer than this, so many times at most: what
 #: floors and outliers are found from should be near the end.
-_NEAR, _NEARING_STEPS = 2.0, 12
+_NEAR, _NEARING_STEPS = 3.0, 4
 
 #: Evaluations before those rounds.
 _FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS
@@ -94,6 +96,8 @@ class _Memory:
         Longest step that is trusted, in units of the error.
     length : (N,) Tensor
         Of the last step, in units of the error; infinite if that proves nothing.
+    left : (N,) Tensor
+        How far the end is from there, if each step is shorter than the one before by the same factor.
     """
 
     parameters: Tensor
@@ -103,6 +107,7 @@ class _Memory:
     curvature: Tensor
     radius: Tensor
     length: Tensor
+    left: Tensor
 
     @classmethod
     def of(cls, point: Point, curvature: Tensor) -> _Memory:
@@ -114,6 +119,7 @@ class _Memory:
             curvature,
             radius=torch.full_like(point.cost, _FIRST_RADIUS),
             length=torch.full_like(point.cost, torch.inf),
+            left=torch.full_like(point.cost, torch.inf),
         )
 
     def moved(
@@ -121,6 +127,9 @@ class _Memory:
     ) -> _Memory:
         """The memory after a step, which some stars take and others do not."""
         column = accept[:, None]
+        factor = torch.where(self.length.isfinite(), length / self.length.clamp_min(1e-12), 1.0).clamp_max(
+            0.5
+        )
         return _Memory(
             torch.where(column, point.parameters, self.parameters),
             torch.where(accept, point.cost, self.cost),
@@ -129,6 +138,7 @@ class _Memory:
             curvature,
             radius,
             length,
+            length * factor / (1.0 - factor),
         )
 
     def _tensors(self) -> list[Tensor]:
@@ -217,12 +227,30 @@ class Optimiser:
         curvature = fisher + torch.diag_embed(observation.prior.precision)
         memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _SECOND_STEPS)
 
-        memory, later = self._go_on(observation, weights, system, memory, box, self._tolerance, _LATER_STEPS)
+        tolerance = self._tolerance
+        memory, later = self._go_on(observation, weights, system, memory, box, tolerance, _PATIENCE)
+        far = torch.nonzero(memory.left >= tolerance).squeeze(1)
+        if len(far):
+            some = (observation.rows(far), weights.rows(far))
+            part, more, *matrices = self._again(*some, memory.rows(far), box.rows(far))
+            memory, later[far] = memory.with_rows(far, part), later[far] + more
+            fisher[far], noise[far] = matrices
         evaluations = _FIRST_EVALUATIONS + early + later
-        point = self._objective.evaluate(observation, memory.parameters, weights)
+        point = objective.evaluate(observation, memory.parameters, weights)
         at_bound = box.touched(point.parameters)
-        converged = memory.length < self._tolerance
+        converged = memory.left < tolerance
         return Solution(observation, point, weights, fisher, noise, at_bound, converged, evaluations)
+
+    def _again(
+        self, observation: Observation, weights: Weights, memory: _Memory, box: _Box
+    ) -> tuple[_Memory, Tensor, Tensor, Tensor]:
+        """Go on with a new curvature; the memory, the number of steps (N,), and the two matrices."""
+        point = self._objective.evaluate(observation, memory.parameters, weights)
+        fisher, noise = self._objective.curvature(point, weights, observation)
+        memory = _Memory.of(point, fisher + torch.diag_embed(observation.prior.precision))
+        arguments = (observation, weights, point.near.system, memory, box)
+        memory, taken = self._go_on(*arguments, self._tolerance, _LATER_STEPS)
+        return memory, 1 + taken, fisher, noise
 
     def _go_on(
         self,
@@ -238,7 +266,7 @@ class Optimiser:
         taken = torch.zeros(len(memory.length), dtype=torch.int64, device=memory.length.device)
         steps = _ROUND_STEPS.get(memory.length.device.type, 1)
         for _ in range(most // steps):
-            active = torch.nonzero(memory.length >= length).squeeze(1)
+            active = torch.nonzero(memory.left >= length).squeeze(1)
             if len(active) == 0:
                 break
             part = self._steps(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from phdl_catalog.errors import InputError
@@ -129,19 +130,13 @@ def prepare_spectra(
     values = np.where(use, flux, 0.0).astype(np.float64)
     weights = np.where(use, ivar, 0.0).astype(np.float64)
 
-    size = len(values)
-    scale, snr = np.full(size, np.nan), np.full(size, np.nan)
-    flags = np.zeros(size, dtype=np.int64)
-    for row in range(size):
-        used = use[row]
-        if used.sum() < LEAST_PIXELS:
-            flags[row] = FitFlag.NO_DATA
-            continue
-        good = values[row, used]
-        scale[row] = np.median(good)
-        snr[row] = np.median(good * np.sqrt(weights[row, used]))
-        if not scale[row] > 0 or np.ptp(good) == 0:
-            flags[row] = FitFlag.FAILED
+    enough = use.sum(axis=1) >= LEAST_PIXELS
+    scale = np.where(enough, _median(values, use), np.nan)
+    snr = np.where(enough, _median(values * np.sqrt(weights), use), np.nan)
+    highest = np.where(use, values, -np.inf).max(axis=1)
+    lowest = np.where(use, values, np.inf).min(axis=1)
+    flags = np.where(enough, 0, int(FitFlag.NO_DATA)).astype(np.int64)
+    flags[enough & (~(scale > 0) | (highest == lowest))] = FitFlag.FAILED
     fit = flags == 0
     divisor = np.where(fit, scale, 1.0)[:, None]
     values /= divisor
@@ -159,6 +154,12 @@ def prepare_spectra(
         n_pixels=n_pixels,
         flags=flags,
     )
+
+
+def _median(values: NDArray[np.float64], use: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Medians (N,) of the used ones of values (N, P); NaN without any."""
+    used = torch.from_numpy(np.where(use, values, np.nan))
+    return np.asarray(torch.nanmedian(used, dim=1).values.numpy())
 
 
 def place(values: NDArray[np.float32], source: PixelGrid, target: PixelGrid) -> NDArray[np.float32]:

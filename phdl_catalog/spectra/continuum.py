@@ -62,7 +62,7 @@ def _knots(lower: float, upper: float, spacing: float, join: float) -> NDArray[n
 
 
 def _parts_of(table: Tensor) -> list[tuple[slice, slice]]:
-    """Stretches of the columns of a (J, P) table of smooth functions, and the rows that are not zero there."""
+    """Stretches of the columns of a (J, P) table of smooth functions, and what rows are not zero there."""
     edges = np.linspace(0, table.shape[1], _PARTS + 1).astype(int).tolist()
     parts = []
     for start, stop in itertools.pairwise(edges):

@@ -139,6 +139,17 @@ def test_a_figure_is_written_and_rejected_files_stay_in_the_list(shared_data: Pa
     rejected, fitted = json.loads(done.stdout)["results"]
     assert (rejected["status"], rejected["reason"]) == ("rejected", "not_fits")
     assert Path(fitted["figure"]).read_bytes().startswith(b"\x89PNG")
+    one = tmp_path / "figures" / "star.pdf"
+    done = CliRunner().invoke(app, ["fit", "file", "--json", "--plot", str(one), str(star)])
+    assert json.loads(done.stdout)["results"][0]["figure"] == str(one)
+    assert one.read_bytes().startswith(b"%PDF")
+
+
+def test_one_picture_of_several_spectra_is_wrong_usage(tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in ("a.fits", "b.fits")]
+    done = CliRunner().invoke(app, ["fit", "file", "--plot", str(tmp_path / "star.png"), *files])
+    assert done.exit_code == 2
+    assert "name a folder" in done.output
 
 
 def test_only_rejected_files_end_with_exit_code_one(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ response.  They are fitted without the correction for real stars, with the model
 noise.  For each label: scatter over the bound of photons alone, standard deviation of (fit - truth) / error,
 and bias over error.
 
-Spectra of one star share the emulator's error: stars are drawn, equally often, and of each one of its spectra.
-36 stars tell a spread to 12 % and a bias to 0.2 and no better where that error counts.  ``--left-out`` adds the
-training stars, with the error that the model would have had without them.
+Spectra of one star share the emulator's error: stars are drawn, equally often, and of each one of its
+spectra.  36 stars tell a spread to 12 % and a bias to 0.2 and no better where that error counts.
+``--left-out`` adds the training stars, with the error that the model would have had without them.
 """
 
 from __future__ import annotations

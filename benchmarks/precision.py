@@ -6,9 +6,9 @@ response.  They are fitted without the correction for real stars, with the model
 noise.  For each label: scatter over the bound of photons alone, standard deviation of (fit - truth) / error,
 and bias over error.
 
-Spectra of one star share the emulator's error, so 36 stars tell a spread to 12 % and a bias to 0.2 and no
-better where that error counts.  ``--left-out`` adds the training stars, with the error that the model would
-have had without them.
+Spectra of one star share the emulator's error: stars are drawn, equally often, and of each one of its
+spectra.  36 stars tell a spread to 12 % and a bias to 0.2 and no better where that error counts.
+``--left-out`` adds the training stars, with the error that the model would have had without them.
 """
 
 from __future__ import annotations
@@ -70,9 +70,14 @@ def unseen(model: Emulator, path: Path) -> AbInitioGrid:
 
 
 def observe_grid(grid: AbInitioGrid, stars: int, repeats: int, snr: float, seed: int) -> Observed:
-    """Random stars of a grid as LAMOST would see them, each `repeats` times in a row."""
+    """Random spectra of a grid as LAMOST would see them, each `repeats` times in a row.
+
+    Stars of a grid have one spectrum or many; they are drawn equally often.
+    """
     generator = np.random.default_rng(seed)
-    rows = np.repeat(generator.choice(len(grid), stars, replace=stars > len(grid)), repeats)
+    names = np.unique(grid.star)
+    turns = np.concatenate([generator.permutation(names) for _ in range(-(-stars // len(names)))])[:stars]
+    rows = np.repeat([generator.choice(np.flatnonzero(grid.star == star)) for star in turns], repeats)
     rv = generator.uniform(-300.0, 300.0, len(rows))
     shape = (len(rows), SURVEY_GRID.size)
     flux, ivar = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)

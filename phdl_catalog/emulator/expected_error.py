@@ -1,17 +1,19 @@
 """How far a model's spectra are expected to be from ab initio ones, star by star: a profile, and patterns.
 
 An emulator errs where lines are crowded and where its grid is sparse: several times more in cool metal-rich
-giants than in turn-off stars.  And it errs by whole elements and bands, all lines of iron or of CH at a time,
-so that its errors of distant pixels are correlated: a fit that took them for independent would believe its
-carbon too much.  Spectra that had no part in a model tell all three: an amplitude that follows temperature,
-gravity and metallicity, a profile over pixels, and patterns that move together.  A fit weighs pixels by the
-profile and finds the errors of labels from the patterns.
+giants than in turn-off stars, and several times more far from the stars that taught it than near them.
+And it errs by whole elements and bands, all lines of iron or of CH at a time, so that its errors of distant
+pixels are correlated: a fit that took them for independent would believe its carbon too much.  Spectra that
+had no part in a model tell all three: an amplitude that follows temperature, gravity, metallicity and what
+the known stars do not say (`error_size`), a profile over pixels, and patterns that move together.  A fit
+weighs pixels by the profile and finds the errors of labels from the patterns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from scipy.linalg import eigh
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from phdl_catalog.emulator.error_size import ErrorSize, Novelty, size_terms
 from phdl_catalog.emulator.evaluation import FluxFunction
 from phdl_catalog.emulator.grid import AbInitioGrid
 from phdl_catalog.emulator.left_out import Residuals
@@ -28,14 +31,15 @@ from phdl_catalog.emulator.left_out import Residuals
 #: Width over which the squared profile is smoothed, one sigma [pixels]: half a resolution element.
 _SMOOTHING = 2.5
 
-#: Ridge on the slopes of the amplitude; a few dozen stars know three slopes, but not at any price.
+#: Ridge on the slopes of the amplitude; a few dozen stars know a few slopes, but not at any price.
 _RIDGE = 0.03
 
 #: Pixels without a line have no error at all in a simple grid; nothing is promised to be perfect.
 _SMALLEST = 1e-3
 
-#: Patterns kept at most: of 329 stars left out, forty hold 94 % of the squared error.
-_MODES = 40
+#: Patterns kept at most.  Of 329 stars left out, forty hold 94 % of the squared error, but what the others
+#: hold together counts for labels: with forty, errors were stated too small by a tenth.
+_MODES = 80
 
 #: Stars that a pattern needs to be more than one star's error.
 _STARS_A_MODE = 4
@@ -51,13 +55,15 @@ class ExpectedError:
         Length L, of the labels that come in.
     profile : (P,) float64
         Error of a pixel relative to the amplitude, modes and rest together.
-    trend : (4,) float64
+    trend : (4,) or (5,) float64
         Natural logarithm of the amplitude, which is the error's rms over pixels: constant, and slopes in
-        ``5040 K / teff - 1``, ``logg - 4`` and ``fe_h``.
+        ``5040 K / teff - 1``, ``logg - 4``, ``fe_h`` and, with one, the `novelty`.
     limits : (2,) float64
         Smallest and largest amplitude: those of the stars it was learnt from.
     modes : (M, P) float64
         Patterns that pixels err by together, each one sigma relative to the amplitude; M may be 0.
+    novelty : Novelty, optional
+        How little the stars that taught the model say of another.
     """
 
     label_names: tuple[str, ...]
@@ -65,6 +71,7 @@ class ExpectedError:
     trend: NDArray[np.float64]
     limits: NDArray[np.float64]
     modes: NDArray[np.float64]
+    novelty: Novelty | None = None
 
     @classmethod
     def from_residuals(cls, label_names: tuple[str, ...], residuals: Residuals) -> ExpectedError:
@@ -72,7 +79,10 @@ class ExpectedError:
         flux, labels = residuals.flux, residuals.labels
         _, which, count = np.unique(residuals.star, return_inverse=True, return_counts=True)
         weight = 1.0 / count[which]
-        design = _design(label_names, labels)
+        novelty = own = None
+        if residuals.rate is not None:
+            novelty, own = Novelty.of_stars(label_names, labels, residuals.star, residuals.rate)
+        design = size_terms(label_names, torch.as_tensor(labels), own).numpy()
         size = np.sqrt(np.mean(flux**2, axis=1))
         target = np.log(np.maximum(size, 1e-12))
         ridge = np.diag([0.0, *np.full(design.shape[1] - 1, _RIDGE)])
@@ -82,14 +92,17 @@ class ExpectedError:
         scaled = flux * (np.sqrt(weight / weight.sum()) / np.exp(expected))[:, None]
         profile = np.sqrt(gaussian_filter1d((scaled**2).sum(axis=0), _SMOOTHING))
         modes = _principal(scaled, min(_MODES, len(count) // _STARS_A_MODE))
-        return cls(label_names, np.maximum(profile, _SMALLEST), trend, limits, modes)
+        return cls(label_names, np.maximum(profile, _SMALLEST), trend, limits, modes, novelty)
 
     @classmethod
     def from_tensors(cls, label_names: tuple[str, ...], tensors: Mapping[str, Tensor]) -> ExpectedError:
         """From the tensors of a model file, whose names begin with ``expected_error.``."""
         profile, trend, limits = (tensors[name].double().numpy() for name in ("profile", "trend", "limits"))
         modes = tensors.get("modes", torch.zeros(0, len(profile))).double().numpy()
-        return cls(label_names, profile, trend, limits, modes)
+        novelty = None
+        if "known" in tensors:
+            novelty = Novelty(label_names, tensors["known"].numpy(), tensors["rate"].numpy())
+        return cls(label_names, profile, trend, limits, modes, novelty)
 
     def tensors(self) -> dict[str, Tensor]:
         """For a model file; the modes in half precision."""
@@ -99,6 +112,10 @@ class ExpectedError:
         }
         if len(self.modes):
             tensors["expected_error.modes"] = torch.as_tensor(self.modes, dtype=torch.float16)
+        if self.novelty is not None:
+            # Double precision, which a file does not halve.
+            tensors["expected_error.known"] = self.novelty.known
+            tensors["expected_error.rate"] = self.novelty.rate
         return tensors
 
     @property
@@ -108,9 +125,21 @@ class ExpectedError:
         # A tenth: patterns are found from the errors that they are to explain.
         return np.asarray(np.sqrt(np.maximum(self.profile**2 - together, 0.01 * self.profile**2)))
 
+    @cached_property
+    def size(self) -> ErrorSize:
+        """The amplitude as a module, for a device of one's own."""
+        return ErrorSize(self.label_names, self.trend, self.limits, self.novelty)
+
     def amplitude(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, L) -> (N,)."""
-        return np.clip(np.exp(_design(self.label_names, labels) @ self.trend), *self.limits)
+        return np.asarray(self.size(torch.as_tensor(labels)).numpy())
+
+    def amplitude_without_own(self, residuals: Residuals) -> NDArray[np.float64]:
+        """(N,) of spectra that it was learnt from, each as if its own star were not known."""
+        labels, own = torch.as_tensor(residuals.labels), None
+        if residuals.rate is not None:
+            _, own = Novelty.of_stars(self.label_names, residuals.labels, residuals.star, residuals.rate)
+        return np.asarray(self.size.at(labels, own).numpy())
 
     def at(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
         """One sigma of the flux (N, P) at labels (N, L)."""
@@ -118,14 +147,9 @@ class ExpectedError:
 
     def scaled(self, factor: float) -> ExpectedError:
         """The same, with errors that are larger by `factor`."""
-        trend = self.trend + np.array([np.log(factor), 0.0, 0.0, 0.0])
-        return ExpectedError(self.label_names, self.profile, trend, self.limits * factor, self.modes)
-
-
-def _design(label_names: Sequence[str], labels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, L) -> (N, 4): one, and what the amplitude follows."""
-    teff, logg, fe_h = (labels[:, list(label_names).index(name)] for name in ("teff", "logg", "fe_h"))
-    return np.stack([np.ones(len(labels)), 5040.0 / teff - 1.0, logg - 4.0, fe_h], axis=1)
+        trend = self.trend.copy()
+        trend[0] += np.log(factor)
+        return replace(self, trend=trend, limits=self.limits * factor)
 
 
 def _principal(rows: NDArray[np.float64], number: int) -> NDArray[np.float64]:
@@ -169,9 +193,10 @@ def measure_expected_error(
     summary: dict[str, Any] = {"stars": number, "validation_stars": number}
     if left_out is not None:
         learnt = ExpectedError.from_residuals(grid.label_names, left_out)
-        ratio = _ratios(learnt, own)
+        ratio = _ratios(learnt, own, learnt.amplitude(own.labels))
         # Medians: a few stars carry the mean.
-        size = float(np.median(ratio) / np.median(_ratios(learnt, left_out)))
+        among_themselves = np.median(_ratios(learnt, left_out, learnt.amplitude_without_own(left_out)))
+        size = float(np.median(ratio) / among_themselves)
         summary |= {"stars": len(np.unique(left_out.star)), "validation_over_left_out": round(size, 3)}
         expected, ratio = learnt.scaled(size), ratio / size
     else:
@@ -179,7 +204,8 @@ def measure_expected_error(
         ratio = np.array([])
         for star in np.unique(own.star) if number > 2 else ():
             others = ExpectedError.from_residuals(grid.label_names, own.of(own.star != star))
-            ratio = np.append(ratio, _ratios(others, own.of(own.star == star)))
+            one = own.of(own.star == star)
+            ratio = np.append(ratio, _ratios(others, one, others.amplitude(one.labels)))
     if len(ratio):
         summary["held_out_ratio"] = [round(float(q), 3) for q in np.percentile(ratio, [50, 16, 84])]
     return expected, summary
@@ -194,9 +220,11 @@ def validation_residuals(flux_of: FluxFunction, grid: AbInitioGrid) -> Residuals
     return Residuals(labels, flux - grid.flux[rows].astype(np.float64), grid.star[rows])
 
 
-def _ratios(expected: ExpectedError, residuals: Residuals) -> NDArray[np.float64]:
-    """rms over pixels of residuals over what is expected of them, of each star."""
+def _ratios(
+    expected: ExpectedError, residuals: Residuals, amplitude: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """rms over pixels of residuals over what is expected of them with an amplitude (N,), of each star."""
     _, which = np.unique(residuals.star, return_inverse=True)
     square = np.mean((residuals.flux / expected.profile) ** 2, axis=1)
-    square /= expected.amplitude(residuals.labels) ** 2
+    square /= amplitude**2
     return np.asarray(np.sqrt(np.bincount(which, square) / np.bincount(which)))

@@ -67,8 +67,8 @@ class _Kernel(nn.Module):
         self._atmosphere = transform.atmosphere_columns
         self._abundances = transform.abundance_columns
         n_inputs, n_abundances = transform.n_inputs, len(self._abundances)
-        self._own_say = torch.ones(n_inputs, dtype=torch.float64)
-        self._own_say[transform.binding_columns] = 0.0
+        self.own_say = torch.ones(n_inputs, dtype=torch.float64)
+        self.own_say[transform.binding_columns] = 0.0
 
         def parameter(value: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value, dtype=torch.float64))
@@ -84,7 +84,7 @@ class _Kernel(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(N, I), (M, I) -> (N, M)."""
-        own_a, own_b = a * self._own_say, b * self._own_say
+        own_a, own_b = a * self.own_say, b * self.own_say
         smooth = torch.exp(self.log_amplitude) * _squared_exponential(own_a, own_b, self.log_length)
         linear = _LINEAR_VARIANCE * (own_a * torch.exp(self.log_weight)) @ own_b.T
         near = _squared_exponential(
@@ -174,6 +174,13 @@ class GridInterpolant:
             ],
             dim=1,
         )
+
+    @property
+    def rate(self) -> NDArray[np.float64]:
+        """(I,) one over the length scales of the inputs, geometric means over the groups; 0 without a say."""
+        with torch.no_grad():
+            length = torch.stack([kernel.log_length for kernel in self._kernels]).mean(dim=0).exp()
+            return np.asarray((self._kernels[0].own_say / length).numpy())
 
     def left_out(self, star: NDArray[np.int64]) -> Tensor:
         """(N, K) coefficients of the spectra it was made from, minus what all *other* stars say of them.

@@ -9,7 +9,7 @@ difference from the training spectra, is added.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,15 +32,18 @@ class Residuals:
         Model minus ab initio.
     star : (N,) int64
         Spectra of one star have one number.
+    rate : (I,) float64, optional
+        For a `Novelty`, where an interpolant knows it.
     """
 
     labels: NDArray[np.float64]
     flux: NDArray[np.float64]
     star: NDArray[np.int64]
+    rate: NDArray[np.float64] | None = None
 
     def of(self, rows: NDArray[np.bool_]) -> Residuals:
         """Those of some of the spectra."""
-        return Residuals(self.labels[rows], self.flux[rows], self.star[rows])
+        return replace(self, labels=self.labels[rows], flux=self.flux[rows], star=self.star[rows])
 
 
 def left_out_residuals(
@@ -81,4 +84,5 @@ def left_out_residuals(
     with torch.no_grad():
         own = torch.cat([flux_of(part) for part in torch.as_tensor(labels).split(64)]).cpu()
         error = own - torch.as_tensor(grid.flux[training]) - missing @ basis[1:]
-    return Residuals(labels, error.double().numpy(), grid.star[training])
+    rate = interpolant.rate / transform.scale.cpu().numpy()
+    return Residuals(labels, error.double().numpy(), grid.star[training], rate)

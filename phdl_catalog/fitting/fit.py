@@ -43,16 +43,14 @@ _SEARCH_STIFFNESS = 3.0
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a batch looked like to the optimiser, and where it ended.
+    """Where a batch was in the survey's frame, and where its fit ended.
 
     Parameters
     ----------
-    observation : Observation
     alignment : Alignment
     solution : Solution
     """
 
-    observation: Observation
     alignment: Alignment
     solution: Solution
 
@@ -187,9 +185,9 @@ class Fitter:
             return
         with torch.no_grad():
             fitted = self._solve(spectra, good, known)
-            part = self._result(spectra, good, fitted.observation, fitted.alignment, fitted.solution)
+            part = self._result(spectra, good, fitted.alignment, fitted.solution)
         if result.pixels is not None:
-            pixels = self._pixels(spectra, good, fitted.observation, fitted.alignment, fitted.solution)
+            pixels = self._pixels(spectra, good, fitted.alignment, fitted.solution)
             part = replace(part, pixels=pixels)
         result.put(numbers[good], part)
 
@@ -200,7 +198,7 @@ class Fitter:
         alignment = self._search.search(flux, ivar)
         observation = self._observe(flux, ivar, alignment, known.rows(good))
         start = self._coarse.run(observation, alignment.templates, alignment.fraction)
-        return Fitted(observation, alignment, self._optimiser.run(observation, start))
+        return Fitted(alignment, self._optimiser.run(observation, start))
 
     def solve(
         self, wavelength: ArrayLike, flux: ArrayLike, ivar: ArrayLike, mask: ArrayLike | None = None
@@ -251,11 +249,10 @@ class Fitter:
         self,
         spectra: PreparedSpectra,
         good: NDArray[np.int64],
-        observation: Observation,
         alignment: Alignment,
         solution: Solution,
     ) -> FitResult:
-        forward, point = self._forward, solution.point
+        forward, point, observation = self._forward, solution.point, solution.observation
         fixed = torch.zeros(forward.n_labels + 2, dtype=torch.bool, device=self.device)
         fixed[-1] = not self.options.fit_line_width
         known = observation.prior.precision
@@ -313,14 +310,13 @@ class Fitter:
         self,
         spectra: PreparedSpectra,
         good: NDArray[np.int64],
-        observation: Observation,
         alignment: Alignment,
         solution: Solution,
     ) -> FittedPixels:
         """Model, continuum, error and weight back on the pixels that were given."""
         out = FittedPixels.empty(spectra.grid, len(good))
         point, weights, first = solution.point, solution.weights, self._forward.grid.first
-        used = observation.use > 0
+        used = solution.observation.use > 0
         error = torch.where(used, weights.variance.sqrt(), torch.full_like(point.curve, torch.nan))
         arrays = {
             "model": (point.state.flux, False),

@@ -11,6 +11,7 @@ covariance with the continuum marginalised.
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +20,7 @@ from torch.linalg import vecdot
 
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.fitting.forward import ForwardModel, ModelState
-from phdl_catalog.fitting.kernel import resolution_variance
+from phdl_catalog.fitting.kernel import REACH, resolution_variance
 from phdl_catalog.fitting.noise import FloorBands, outlier
 from phdl_catalog.fitting.prior import Prior
 from phdl_catalog.fitting.shared_error import SHARED_STRIDE, SharedError
@@ -50,7 +51,7 @@ class Observation:
     model_variance : (N, P) Tensor
         Squared error of the model in single pixels, as a fraction of the continuum.
     amplitude : (N,) Tensor
-        Size of the emulator's error, as its `ExpectedError` has it.
+        Size of the emulator's error, as its `ExpectedError` has it; it is a part of `model_variance`.
     prior : Prior
         What is known of the labels beforehand.
     """
@@ -185,7 +186,11 @@ class Objective:
         self._correlation = math.sqrt(2.0 * math.pi * resolution_variance(forward.resolution))
         self._limit = limit
         self._fit_floor = fit_floor
-        self._shared = None
+        self._shared = self._size = None
+        if stated is not None:
+            self._size = deepcopy(stated.size).to(forward.device)
+            profile = torch.as_tensor(stated.profile[REACH:-REACH], dtype=torch.float32)
+            self._profile2 = profile.square().to(forward.device)
         if stated is not None and len(stated.modes):
             self._shared = SharedError.of(stated, self._correlation, forward.device)
 
@@ -195,6 +200,15 @@ class Objective:
         curve, residual, _ = self._residual(observation, state, plain)
         floor2 = torch.full_like(plain[:, : len(self.bands.member)], TEMPLATE_ERROR**2)
         return self._weights(observation, curve.square(), residual.square(), floor2)
+
+    def expecting(self, observation: Observation, parameters: Tensor) -> Observation:
+        """The observation with the emulator's error of a star with `parameters` (N, L + 2)."""
+        if self._size is None:
+            return observation
+        amplitude = self._size(self.forward.labels(parameters)).float()
+        more = (amplitude.square() - observation.amplitude.square())[:, None] * self._profile2
+        variance = (observation.model_variance + more).clamp_min(0.0)
+        return replace(observation, model_variance=variance, amplitude=amplitude)
 
     def weigh(
         self,

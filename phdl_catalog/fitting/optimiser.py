@@ -20,7 +20,8 @@ from phdl_catalog.fitting.objective import Near, Objective, Observation, Point, 
 from phdl_catalog.fitting.step import bounded_step, secant_update
 from phdl_catalog.spectra.continuum import NormalSystem
 
-#: Error floors, outliers and curvature are found twice, first with a rough curvature; steps after each.
+#: Errors of the emulator, error floors, outliers and curvature are found twice, first as those of a template
+#: and with a rough curvature; steps after each.
 _FIRST_STEPS, _SECOND_STEPS = 2, 2
 
 #: Steps of each later round, where a look at what has converged costs nothing and where it means to wait.
@@ -53,6 +54,8 @@ class Solution:
 
     Parameters
     ----------
+    observation : Observation
+        With the model's error that was found for each star.
     point : Point
         The best trial, evaluated anew.
     weights : Weights
@@ -69,6 +72,7 @@ class Solution:
         Number of trials, int64.
     """
 
+    observation: Observation
     point: Point
     weights: Weights
     curvature: Tensor
@@ -214,6 +218,7 @@ class Optimiser:
 
         box = self._bounds(memory.parameters)
         parameters = box.inside(memory.parameters)
+        observation = objective.expecting(observation, parameters)
         state = objective.forward.evaluate(parameters)
         weights = objective.weigh(observation, state, weights, memory.continuum)
         point = objective.score(observation, parameters, state, weights)
@@ -233,7 +238,8 @@ class Optimiser:
         evaluations = _FIRST_EVALUATIONS + early + later
         point = objective.evaluate(observation, memory.parameters, weights)
         at_bound = box.touched(point.parameters)
-        return Solution(point, weights, fisher, noise, at_bound, memory.left < self._tolerance, evaluations)
+        converged = memory.left < tolerance
+        return Solution(observation, point, weights, fisher, noise, at_bound, converged, evaluations)
 
     def _again(
         self, observation: Observation, weights: Weights, memory: _Memory, box: _Box

@@ -104,7 +104,7 @@ def sample_posterior(
     free[-1] = fitter.options.fit_line_width
     best = solution.point.parameters[0].cpu().numpy()
     fixed = torch.as_tensor(~free)
-    known = fitted.observation.prior.precision
+    known = solution.observation.prior.precision
     gaussian = uncertainty(solution.curvature.cpu(), fixed, known.cpu())
     sigma = gaussian.errors[0].numpy()
 
@@ -117,7 +117,7 @@ def sample_posterior(
             index = torch.zeros(int(inside.sum()), dtype=torch.long)
             parameters = torch.as_tensor(full[inside], device=forward.device)
             with torch.no_grad():
-                cost = _cost(fitter, fitted.observation, solution.weights, index, parameters)
+                cost = _cost(fitter, solution.observation, solution.weights, index, parameters)
             out[inside] = -0.5 * cost
         return out
 

@@ -55,4 +55,5 @@ def test_the_emulators_error_is_not_taken_for_that_of_independent_pixels() -> No
 def test_fits_of_a_grids_validation_stars_are_as_precise_as_they_say(shared_data: Path) -> None:
     model = load_model("default")
     grid = unseen(model, shared_data / "grid" / "synthe_v1.h5")
-    _check(measure([(model, grid)], stars=50, repeats=2, seed=4, snrs=(30.0, 100.0)))
+    # Each star once, and the scatter of repeats from as many as time allows.
+    _check(measure([(model, grid)], stars=36, repeats=3, seed=4, snrs=(30.0, 100.0)))

@@ -55,6 +55,19 @@ def fits(model: LineModel) -> tuple[FitResult, NDArray[np.float64]]:
     return fitter.fit(sample.wavelength, sample.flux, sample.ivar), sample.labels
 
 
+class Following(LineModel):
+    """The line model, with an error that grows with [Fe/H]."""
+
+    def __init__(self, model: LineModel) -> None:
+        self.__dict__.update(model.__dict__)
+        profile = np.linspace(0.5, 1.5, GRID.size)
+        trend, limits = np.array([np.log(0.01), 0.0, 0.0, 1.5]), np.array([1e-4, 0.1])
+        self.error_model = ExpectedError(NAMES, profile, trend, limits, np.zeros((0, GRID.size)))
+
+    def expected_error(self, labels: ArrayLike) -> NDArray[np.float64]:
+        return self.error_model.at(np.asarray(labels))
+
+
 def _spread(values: NDArray[np.float64]) -> float:
     return float(np.diff(np.percentile(values, [15.87, 84.13]))[0] / 2)
 
@@ -80,6 +93,23 @@ def test_the_covariance_is_that_of_the_errors(fits: tuple[FitResult, NDArray[np.
     diagonal = np.diagonal(result.covariance, axis1=1, axis2=2)
     np.testing.assert_allclose(diagonal, result.errors**2, rtol=1e-6)
     assert np.linalg.eigvalsh(result.covariance).min() > 0
+
+
+def test_the_stated_error_is_that_of_the_star_and_not_of_its_template(model: LineModel) -> None:
+    following = Following(model)
+    sample = simulate(model, 6, snr=80.0, seed=12, largest_rv=100.0)
+    fitter = Fitter(following)
+    inner = fitter.forward.grid.first - GRID.first
+    for flux, ivar in zip(sample.flux, sample.ivar, strict=True):
+        fitted = fitter.solve(sample.wavelength, flux, ivar)
+        assert fitted is not None
+        labels = fitter.forward.labels(fitted.solution.point.parameters).numpy()
+        observation = fitted.solution.observation
+        amplitude = following.error_model.amplitude(labels)
+        np.testing.assert_allclose(observation.amplitude.numpy(), amplitude, rtol=0.05)
+        profile = following.error_model.profile[inner:-inner]
+        root = np.sqrt(observation.model_variance.numpy())
+        np.testing.assert_allclose(root, amplitude[:, None] * profile, rtol=0.05)
 
 
 def test_without_patterns_errors_are_the_bound(model: LineModel, fitter: Fitter) -> None:

@@ -12,10 +12,12 @@ so that a machine that does other things as well is fair to all; that of fitting
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 
 from phdl_catalog.cli.output import print_table
 from phdl_catalog.emulator.config import TrainingConfig
+from phdl_catalog.emulator.distilling import DistilConfig
 from phdl_catalog.emulator.evaluation import Evaluation, evaluate
 from phdl_catalog.emulator.grid import AbInitioGrid, load_grid
 from phdl_catalog.emulator.training import Training, TrainingProgress
@@ -31,6 +34,14 @@ from phdl_catalog.emulator.transforms import LabelTransform
 
 #: Weakest ab initio derivative that counts, per dex, per km/s or per 100 K.
 WEAKEST = 0.002
+
+#: Of the time for a transformer's training proper, what the direct path gets before the encoder begins.
+DIRECT_SHARE = 0.6
+
+#: As the packaged model's, but for what derivatives are relative to: found better after that was trained.
+WITH_INTERPOLANT = TrainingConfig(
+    gradient_relative_to="label", direct=DistilConfig(gradient_weight=3.0, gradient_relative_to="label")
+)
 
 
 @dataclass(frozen=True)
@@ -150,20 +161,20 @@ def transformer(name: str, grid: AbInitioGrid, config: TrainingConfig, seconds: 
 
     with tempfile.TemporaryDirectory() as folder:
         Training(known, trial, Path(folder) / "trial").run(watch, preparing)
-        left, changes = seconds, {}
+        left, direct = seconds, config.direct
         if config.interpolant is not None:
             asked = marks["asking the interpolant"]
             left -= asked[0][1] - marks["interpolating the grid"][0][1]
-            share = min(1.0, 0.2 * left / (cost("asking the interpolant") * config.direct.spectra * 1.4))
-            draws = int(share * config.direct.spectra)
+            share = min(1.0, 0.2 * left / (cost("asking the interpolant") * direct.spectra * 1.4))
+            draws = int(share * direct.spectra)
             left -= cost("asking the interpolant") * draws * 1.4
-            steps = max(100, int(0.6 * left / cost("teaching the direct path")))
-            left -= steps * cost("teaching the direct path")
-            changes["direct"] = replace(
-                config.direct, spectra=draws, derivatives=int(0.4 * draws), steps=steps
-            )
+            direct = replace(direct, spectra=draws, derivatives=int(0.4 * draws))
+        direct = replace(direct, steps=max(100, int(DIRECT_SHARE * left / cost("teaching the direct path"))))
+        left -= direct.steps * cost("teaching the direct path")
         steps = max(100, int(left / cost("encoder")))
-        final = config.model_copy(update={**changes, "steps": steps, "validate_every": max(50, steps // 10)})
+        final = config.model_copy(
+            update={"direct": direct, "steps": steps, "validate_every": max(50, steps // 10)}
+        )
         training = Training(known, final, Path(folder) / "run")
         start = time.process_time()
         training.run()
@@ -182,23 +193,24 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     grid = load_grid(options.grid)
     seconds = 60.0 * options.minutes
-    packaged = TrainingConfig()
-    plain = TrainingConfig(
-        interpolant=None,
-        grid_batch=packaged.grid_batch + packaged.interpolated_batch,
-        learning_rate=3e-3,
-    )
-    pairs = [("transformer", packaged), *([("no interpolant", plain)] if options.plain else [])]
-    columns = [
-        regression(grid, quadratic=False),
-        regression(grid, quadratic=True),
-        payne(grid, seconds),
+    pairs = [
+        ("transformer", WITH_INTERPOLANT),
+        *([("no interpolant", TrainingConfig(interpolant=None))] if options.plain else []),
+    ]
+    makers: list[Callable[[], Column]] = [
+        lambda: regression(grid, quadratic=False),
+        lambda: regression(grid, quadratic=True),
+        lambda: payne(grid, seconds),
         *(
-            transformer(f"{name}, {how} gradients", grid, config.model_copy(update=change), seconds)
+            partial(transformer, f"{name}, {how} gradients", grid, config.model_copy(update=change), seconds)
             for name, config in pairs
             for how, change in (("no", {"gradient_weight": 0.0}), ("with", {}))
         ),
     ]
+    columns = []
+    for make in makers:
+        columns.append(make())
+        print(f"{columns[-1].name}: rms {columns[-1].result.rms:.5f}", file=sys.stderr, flush=True)
     strong = [label for label, quality in columns[0].result.gradients.items() if quality.rms > WEAKEST]
 
     def mean_error(one: Column) -> float:

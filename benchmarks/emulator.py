@@ -6,7 +6,7 @@ spectra.  Without them, neither its loss nor the interpolant that teaches it kno
 columns on request: the same pair without an interpolant.  Time is processor time, of all threads together,
 so that a machine that does other things as well is fair to all; that of fitting an interpolant is in it.
 
-    python benchmarks/emulator.py --grid grid.h5 --minutes 10 [--plain]
+    python benchmarks/emulator.py --grid grid.h5 --minutes 10 [--plain] [--only peers|interpolant|plain]
 """
 
 from __future__ import annotations
@@ -188,27 +188,32 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10.0, help="processor time of each network")
     parser.add_argument("--plain", action="store_true", help="also without an interpolant")
+    parser.add_argument("--only", choices=("peers", "interpolant", "plain"), help="some of the columns")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     grid = load_grid(options.grid)
     seconds = 60.0 * options.minutes
-    pairs = [
-        ("transformer", WITH_INTERPOLANT),
-        *([("no interpolant", TrainingConfig(interpolant=None))] if options.plain else []),
-    ]
-    makers: list[Callable[[], Column]] = [
+    peers: list[Callable[[], Column]] = [
         lambda: regression(grid, quadratic=False),
         lambda: regression(grid, quadratic=True),
         lambda: payne(grid, seconds),
-        *(
-            partial(transformer, f"{name}, {how} gradients", grid, config.model_copy(update=change), seconds)
-            for name, config in pairs
-            for how, change in (("no", {"gradient_weight": 0.0}), ("with", {}))
-        ),
     ]
+
+    def pair(name: str, config: TrainingConfig) -> list[Callable[[], Column]]:
+        return [
+            partial(transformer, f"{name}, {how} gradients", grid, config.model_copy(update=change), seconds)
+            for how, change in (("no", {"gradient_weight": 0.0}), ("with", {}))
+        ]
+
+    parts = {
+        "peers": peers,
+        "interpolant": pair("transformer", WITH_INTERPOLANT),
+        "plain": pair("no interpolant", TrainingConfig(interpolant=None)),
+    }
+    chosen = [options.only] if options.only else [name for name in parts if options.plain or name != "plain"]
     columns = []
-    for make in makers:
+    for make in (make for name in chosen for make in parts[name]):
         columns.append(make())
         print(f"{columns[-1].name}: rms {columns[-1].result.rms:.5f}", file=sys.stderr, flush=True)
     strong = [label for label, quality in columns[0].result.gradients.items() if quality.rms > WEAKEST]

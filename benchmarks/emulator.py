@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from phdl_catalog.cli.output import print_table
 from phdl_catalog.emulator.config import TrainingConfig
-from phdl_catalog.emulator.distilling import DistilConfig
 from phdl_catalog.emulator.evaluation import Evaluation, evaluate
 from phdl_catalog.emulator.grid import AbInitioGrid, load_grid
 from phdl_catalog.emulator.training import Training, TrainingProgress
@@ -35,13 +34,8 @@ from phdl_catalog.emulator.transforms import LabelTransform
 #: Weakest ab initio derivative that counts, per dex, per km/s or per 100 K.
 WEAKEST = 0.002
 
-#: Of the time for a transformer's training proper, what the direct path gets before the encoder begins.
+#: Of the time after the draws, what the direct path gets to learn them before the encoder begins.
 DIRECT_SHARE = 0.6
-
-#: As the packaged model's, but for what derivatives are relative to: found better after that was trained.
-WITH_INTERPOLANT = TrainingConfig(
-    gradient_relative_to="label", direct=DistilConfig(gradient_weight=3.0, gradient_relative_to="label")
-)
 
 
 @dataclass(frozen=True)
@@ -168,8 +162,8 @@ def transformer(name: str, grid: AbInitioGrid, config: TrainingConfig, seconds: 
             share = min(1.0, 0.2 * left / (cost("asking the interpolant") * direct.spectra * 1.4))
             draws = int(share * direct.spectra)
             left -= cost("asking the interpolant") * draws * 1.4
-            direct = replace(direct, spectra=draws, derivatives=int(0.4 * draws))
-        direct = replace(direct, steps=max(100, int(DIRECT_SHARE * left / cost("teaching the direct path"))))
+            steps = max(100, int(DIRECT_SHARE * left / cost("teaching the direct path")))
+            direct = replace(direct, spectra=draws, derivatives=int(0.4 * draws), steps=steps)
         left -= direct.steps * cost("teaching the direct path")
         steps = max(100, int(left / cost("encoder")))
         final = config.model_copy(
@@ -208,7 +202,7 @@ def main() -> None:
 
     parts = {
         "peers": peers,
-        "interpolant": pair("transformer", WITH_INTERPOLANT),
+        "interpolant": pair("transformer", TrainingConfig()),
         "plain": pair("no interpolant", TrainingConfig(interpolant=None)),
     }
     chosen = [options.only] if options.only else [name for name in parts if options.plain or name != "plain"]

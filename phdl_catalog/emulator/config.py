@@ -17,7 +17,7 @@ from phdl_catalog.errors import InputError
 #: spectra again and again; a step of the encoder with derivatives costs half as much again as one without.
 _WITHOUT_INTERPOLANT: dict[str, Any] = {
     "direct": DistilConfig(
-        steps=1_500, batch=256, derivative_batch=128, gradient_weight=1.0, gradient_relative_to="label"
+        steps=450, batch=256, derivative_batch=128, gradient_weight=1.0, gradient_relative_to="label"
     ),
     "grid_batch": 48,
     "gradient_batch": 16,

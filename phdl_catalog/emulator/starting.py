@@ -136,7 +136,7 @@ def teach_direct_path_the_grid(
 ) -> None:
     """Teach the direct path a grid's own spectra and differential spectra; it is a linear map before.
 
-    Its steps cost a hundredth of the encoder's, which then begins near the end.
+    A step of it costs a fifth of one of the encoder, which then begins near the end.
 
     Parameters
     ----------

@@ -6,16 +6,18 @@ spectra.  Without them, neither its loss nor the interpolant that teaches it kno
 columns on request: the same pair without an interpolant.  Time is processor time, of all threads together,
 so that a machine that does other things as well is fair to all; that of fitting an interpolant is in it.
 
-    python benchmarks/emulator.py --grid grid.h5 --minutes 10 [--plain]
+    python benchmarks/emulator.py --grid grid.h5 --minutes 10 [--plain] [--only peers|interpolant|plain]
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,9 @@ from phdl_catalog.emulator.transforms import LabelTransform
 
 #: Weakest ab initio derivative that counts, per dex, per km/s or per 100 K.
 WEAKEST = 0.002
+
+#: Of the time after the draws, what the direct path gets to learn them before the encoder begins.
+DIRECT_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -150,20 +155,20 @@ def transformer(name: str, grid: AbInitioGrid, config: TrainingConfig, seconds: 
 
     with tempfile.TemporaryDirectory() as folder:
         Training(known, trial, Path(folder) / "trial").run(watch, preparing)
-        left, changes = seconds, {}
+        left, direct = seconds, config.direct
         if config.interpolant is not None:
             asked = marks["asking the interpolant"]
             left -= asked[0][1] - marks["interpolating the grid"][0][1]
-            share = min(1.0, 0.2 * left / (cost("asking the interpolant") * config.direct.spectra * 1.4))
-            draws = int(share * config.direct.spectra)
+            share = min(1.0, 0.2 * left / (cost("asking the interpolant") * direct.spectra * 1.4))
+            draws = int(share * direct.spectra)
             left -= cost("asking the interpolant") * draws * 1.4
-            steps = max(100, int(0.6 * left / cost("teaching the direct path")))
-            left -= steps * cost("teaching the direct path")
-            changes["direct"] = replace(
-                config.direct, spectra=draws, derivatives=int(0.4 * draws), steps=steps
-            )
+            steps = max(100, int(DIRECT_SHARE * left / cost("teaching the direct path")))
+            direct = replace(direct, spectra=draws, derivatives=int(0.4 * draws), steps=steps)
+        left -= direct.steps * cost("teaching the direct path")
         steps = max(100, int(left / cost("encoder")))
-        final = config.model_copy(update={**changes, "steps": steps, "validate_every": max(50, steps // 10)})
+        final = config.model_copy(
+            update={"direct": direct, "steps": steps, "validate_every": max(50, steps // 10)}
+        )
         training = Training(known, final, Path(folder) / "run")
         start = time.process_time()
         training.run()
@@ -177,28 +182,34 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10.0, help="processor time of each network")
     parser.add_argument("--plain", action="store_true", help="also without an interpolant")
+    parser.add_argument("--only", choices=("peers", "interpolant", "plain"), help="some of the columns")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     grid = load_grid(options.grid)
     seconds = 60.0 * options.minutes
-    packaged = TrainingConfig()
-    plain = TrainingConfig(
-        interpolant=None,
-        grid_batch=packaged.grid_batch + packaged.interpolated_batch,
-        learning_rate=3e-3,
-    )
-    pairs = [("transformer", packaged), *([("no interpolant", plain)] if options.plain else [])]
-    columns = [
-        regression(grid, quadratic=False),
-        regression(grid, quadratic=True),
-        payne(grid, seconds),
-        *(
-            transformer(f"{name}, {how} gradients", grid, config.model_copy(update=change), seconds)
-            for name, config in pairs
-            for how, change in (("no", {"gradient_weight": 0.0}), ("with", {}))
-        ),
+    peers: list[Callable[[], Column]] = [
+        lambda: regression(grid, quadratic=False),
+        lambda: regression(grid, quadratic=True),
+        lambda: payne(grid, seconds),
     ]
+
+    def pair(name: str, config: TrainingConfig) -> list[Callable[[], Column]]:
+        return [
+            partial(transformer, f"{name}, {how} gradients", grid, config.model_copy(update=change), seconds)
+            for how, change in (("no", {"gradient_weight": 0.0}), ("with", {}))
+        ]
+
+    parts = {
+        "peers": peers,
+        "interpolant": pair("transformer", TrainingConfig()),
+        "plain": pair("no interpolant", TrainingConfig(interpolant=None)),
+    }
+    chosen = [options.only] if options.only else [name for name in parts if options.plain or name != "plain"]
+    columns = []
+    for make in (make for name in chosen for make in parts[name]):
+        columns.append(make())
+        print(f"{columns[-1].name}: rms {columns[-1].result.rms:.5f}", file=sys.stderr, flush=True)
     strong = [label for label, quality in columns[0].result.gradients.items() if quality.rms > WEAKEST]
 
     def mean_error(one: Column) -> float:

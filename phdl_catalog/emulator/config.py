@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from phdl_catalog.emulator.distilling import DistilConfig
 from phdl_catalog.emulator.interpolant import InterpolantConfig
 from phdl_catalog.emulator.network import NetworkConfig
 from phdl_catalog.errors import InputError
 
+#: What is better without an interpolant, where it is not chosen otherwise.  The direct path learns from few
+#: spectra again and again; a step of the encoder with derivatives costs half as much again as one without.
+_WITHOUT_INTERPOLANT: dict[str, Any] = {
+    "direct": DistilConfig(
+        steps=450, batch=256, derivative_batch=128, gradient_weight=1.0, gradient_relative_to="label"
+    ),
+    "grid_batch": 48,
+    "gradient_batch": 16,
+    "gradient_every": 4,
+    "gradient_weight": 1.0,
+    "gradient_relative_to": "label",
+    "learning_rate": 3e-3,
+}
+
 
 class TrainingConfig(BaseModel):
     """Hyperparameters of a training run; the defaults are those of the packaged model.
 
-    With an interpolant, the direct path is taught first and held; without, it begins as linear regression and
-    is trained with the rest.  Then one step takes `grid_batch` spectra of the grid and `interpolated_batch`
-    draws of the interpolant, and for the gradient term `interpolated_gradients` derivatives of the
-    interpolant along random labels and `gradient_batch` ab initio differential spectra.
+    The direct path is taught first: by the interpolant, then it is held; without one by the grid's own
+    spectra and differential spectra, then it learns on with the rest.  After that one step takes `grid_batch`
+    spectra of the grid and `interpolated_batch` draws of the interpolant, and at every `gradient_every`-th
+    step for the gradient term `interpolated_gradients` derivatives of the interpolant along random labels and
+    `gradient_batch` ab initio differential spectra.  Without an interpolant (``"interpolant": null``) some
+    defaults are others: steps have to be cheap there, because they are what is missing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,15 +53,18 @@ class TrainingConfig(BaseModel):
     gradient_warmup: float = Field(
         default=0.05, ge=0, lt=1, description="Share of the run over which the gradient term fades in."
     )
+    gradient_every: int = Field(default=1, ge=1, description="Steps from one with derivatives to the next.")
+    gradient_relative_to: Literal["derivative", "label"] = Field(
+        default="derivative",
+        description="What errors of a derivative are relative to: its own size, or its label's mean.",
+    )
     encoder_cost: float = Field(
         default=1.5,
         ge=0,
         description="Weight of the square of what the encoder adds to a taught direct path, beside the flux "
         "term: the compiled form, which has no encoder, has to follow it.",
     )
-    learning_rate: float = Field(
-        default=1e-2, gt=0, description="After the warm-up; without an interpolant, 3e-3 is better."
-    )
+    learning_rate: float = Field(default=1e-2, gt=0, description="After the warm-up.")
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     averaging: float = Field(default=0.99, ge=0, lt=1, description="Decay of the weights' running mean.")
@@ -56,6 +75,13 @@ class TrainingConfig(BaseModel):
         description="After half the run, stop when so many validations bring nothing better.",
     )
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_interpolant(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("interpolant", True) is None:
+            return {**_WITHOUT_INTERPOLANT, **given}
+        return given
 
     @classmethod
     def from_file(cls, path: Path) -> TrainingConfig:

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from phdl_catalog.emulator.coefficients import CoefficientNetwork
-from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term, label_directions
+from phdl_catalog.emulator.losses import (
+    derivative,
+    flux_term,
+    gradient_term,
+    label_directions,
+    label_sizes,
+)
 from phdl_catalog.emulator.orthogonal import OrthogonalSteps
 from phdl_catalog.emulator.sampling import LabelSampler
 from phdl_catalog.emulator.transforms import LabelTransform
@@ -41,6 +48,8 @@ class DistilConfig:
         At the start; it falls to zero in a straight line.
     gradient_weight : float
         Of the relative squared error of derivatives beside that of flux in its unit; 0: no derivatives.
+    gradient_relative_to : {"derivative", "label"}
+        What errors of a derivative are relative to: its own size, or its label's mean over stars.
     seed : int
     """
 
@@ -51,6 +60,7 @@ class DistilConfig:
     derivative_batch: int = 300
     learning_rate: float = 1.5e-2
     gradient_weight: float = 0.3
+    gradient_relative_to: Literal["derivative", "label"] = "derivative"
     seed: int = 0
 
 
@@ -63,6 +73,8 @@ class Draws:
     inputs, coefficients : (N, I), (N, K) Tensor
     at, along, there, change : (M, I), (M, I), (M, K), (M, K) Tensor
         Inputs, direction, coefficients and their derivative along it.
+    size : (M,) Tensor, optional
+        Sum of squares that errors of the derivative are relative to; its own where there is none.
     """
 
     inputs: Tensor
@@ -71,6 +83,7 @@ class Draws:
     along: Tensor
     there: Tensor
     change: Tensor
+    size: Tensor | None = None
 
 
 @torch.no_grad()
@@ -102,6 +115,7 @@ def draw(
     total = config.spectra + number
     plain: list[tuple[Tensor, ...]] = []
     steep: list[tuple[Tensor, ...]] = []
+    along_label: list[Tensor] = []
     for start in range(0, total, _ROWS_AT_ONCE):
         size = min(_ROWS_AT_ONCE, (config.spectra if start < config.spectra else total) - start)
         labels = torch.as_tensor(sampler.draw(_ROWS_AT_ONCE, generator)[:size])
@@ -110,6 +124,7 @@ def draw(
             plain.append((inputs.float(), function(inputs).float()))
         else:
             rows = torch.as_tensor(generator.integers(len(scale), size=size))
+            along_label.append(rows)
             inputs, along = derivative(transform, labels, label_directions(rows, scale.double()))
             steep.append(
                 tuple(part.float() for part in (inputs, along, *derivative(function, inputs, along)))
@@ -120,7 +135,10 @@ def draw(
     if not steep:
         empty = inputs[:0], inputs[:0], coefficients[:0], coefficients[:0]
         return Draws(inputs, coefficients, *empty)
-    return Draws(inputs, coefficients, *(torch.cat(parts) for parts in zip(*steep, strict=True)))
+    at, along, there, change = (torch.cat(parts) for parts in zip(*steep, strict=True))
+    by_label = config.gradient_relative_to == "label"
+    size_of = label_sizes(change, torch.cat(along_label)) if by_label else None
+    return Draws(inputs, coefficients, at, along, there, change, size_of)
 
 
 def distil(
@@ -148,18 +166,19 @@ def distil(
         rows = torch.as_tensor(generator.integers(len(columns[0]), size=n))
         return [column[rows].to(device) for column in columns]
 
+    steep = [draws.at, draws.along, draws.there, draws.change]
+    if draws.size is not None:
+        steep.append(draws.size)
     for step in range(config.steps):
         warm = min(1.0, (step + 1) / _WARMUP_STEPS) * (1.0 - step / config.steps)
         inputs, known = some(config.batch, draws.inputs, draws.coefficients)
         loss = flux_term(network(inputs), known, n_pixels)
         if len(draws.at):
-            at, along, known, slope = some(
-                config.derivative_batch, draws.at, draws.along, draws.there, draws.change
-            )
+            at, along, known, slope, *size = some(config.derivative_batch, *steep)
             there, change = derivative(network, at, along)
             share = config.derivative_batch / (config.batch + config.derivative_batch)
             loss = (1.0 - share) * loss + share * flux_term(there, known, n_pixels)
-            loss = loss + config.gradient_weight * gradient_term(change, slope, n_pixels)
+            loss = loss + config.gradient_weight * gradient_term(change, slope, n_pixels, *size)
         loss.backward()
         for optimiser in optimisers:
             for group in optimiser.param_groups:

@@ -56,13 +56,47 @@ def flux_term(predicted: Tensor, target: Tensor, n_pixels: int) -> Tensor:
     return (predicted - target).square().sum(dim=1).mean() / (n_pixels * FLUX_UNIT**2)
 
 
-def gradient_term(predicted: Tensor, target: Tensor, n_pixels: int) -> Tensor:
-    """Mean over spectra of the relative squared error of a derivative; parameters as of `flux_term`.
+def gradient_term(predicted: Tensor, target: Tensor, n_pixels: int, size: Tensor | None = None) -> Tensor:
+    """Mean over spectra of the relative squared error of a derivative.
 
     Relative, because every label counts alike: zinc moves the spectrum a hundred times less than iron.
+
+    Parameters
+    ----------
+    predicted, target : (N, K) Tensor
+        Coefficients of derivatives.
+    n_pixels : int
+        Of the spectra.
+    size : (N,) Tensor, optional
+        Sum of squares that an error is relative to (`label_sizes`), or each derivative's own.  By its own, a
+        label counts most where it does next to nothing, nitrogen in hot stars.
+
+    Returns
+    -------
+    () Tensor
     """
-    size = target.square().sum(dim=1) + n_pixels * GRADIENT_FLOOR**2
-    return ((predicted - target).square().sum(dim=1) / size).mean()
+    own = target.square().sum(dim=1) if size is None else size
+    return ((predicted - target).square().sum(dim=1) / (own + n_pixels * GRADIENT_FLOOR**2)).mean()
+
+
+def label_sizes(change: Tensor, label: Tensor) -> Tensor:
+    """Sum of squares of each label's derivative, its mean over stars.
+
+    Parameters
+    ----------
+    change : (N, K) Tensor
+        Coefficients of derivatives.
+    label : (N,) Tensor
+        Number of the label that each is along.
+
+    Returns
+    -------
+    (N,) Tensor
+    """
+    square = change.square().sum(dim=1)
+    number = int(label.max()) + 1 if len(label) else 0
+    total = square.new_zeros(number).index_add_(0, label, square)
+    return (total / torch.bincount(label, minlength=number).clamp(min=1))[label]
 
 
 def label_directions(rows: Tensor, scale: Tensor) -> Tensor:

@@ -10,24 +10,24 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from phdl_catalog.emulator.batches import TrainingBatches
 from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.evaluation import Evaluation, evaluate
 from phdl_catalog.emulator.grid import AbInitioGrid
-from phdl_catalog.emulator.interpolant import GridInterpolant
-from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term, label_directions, label_scale
+from phdl_catalog.emulator.losses import derivative, flux_term, gradient_term
 from phdl_catalog.emulator.model import TransformerModel
 from phdl_catalog.emulator.orthogonal import OrthogonalSteps
-from phdl_catalog.emulator.principal import project
-from phdl_catalog.emulator.sampling import LabelSampler
-from phdl_catalog.emulator.starting import continued_model, new_model, teach_direct_path
-from phdl_catalog.emulator.transforms import LabelTransform
+from phdl_catalog.emulator.starting import (
+    continued_model,
+    new_model,
+    teach_direct_path,
+    teach_direct_path_the_grid,
+)
 from phdl_catalog.errors import ModelError
 
 
@@ -48,106 +48,6 @@ class TrainingProgress:
 
 Watcher = Callable[[TrainingProgress], None]
 Preparation = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Derivatives:
-    """Coefficients of spectra and their change along one label direction each.
-
-    Parameters
-    ----------
-    inputs, direction : (N, I) Tensor
-        Transformed labels, and their change, float64.
-    coefficients, change : (N, K) Tensor
-    """
-
-    inputs: Tensor
-    direction: Tensor
-    coefficients: Tensor
-    change: Tensor
-
-
-class TrainingBatches:
-    """Batches by step number: the same step gives the same batch, so that a resumed run is the same run.
-
-    Labels come transformed and spectra as coefficients, because interpolant and network share the transform
-    and the basis (K + 1, P).
-    """
-
-    def __init__(
-        self, grid: AbInitioGrid, transform: LabelTransform, basis: Tensor, config: TrainingConfig
-    ) -> None:
-        self._config = config
-        self._transform = transform
-        training = ~grid.is_validation
-        self._labels = torch.as_tensor(grid.labels[training])
-        self._coefficients = project(torch.as_tensor(grid.flux[training]), basis)
-        self._scale = label_scale(grid.label_names)
-        self._sampler = LabelSampler.from_grid(grid)
-        self.interpolant = (
-            GridInterpolant.fit(grid, transform, basis, config.interpolant)
-            if config.interpolant is not None
-            else None
-        )
-        gradients = grid.gradients
-        if gradients is not None:
-            gradients = gradients.select(~gradients.is_validation)
-        self._gradients = gradients if gradients is not None and len(gradients) else None
-        if self._gradients is not None:
-            # As coefficients: of the reference spectra (G, K), and of their derivatives (G, L, K).
-            self._reference = project(torch.as_tensor(self._gradients.flux), basis)
-            self._slopes = torch.as_tensor(self._gradients.gradient) @ basis[1:].T
-
-    @torch.no_grad()
-    def spectra(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (N, I) and coefficients (N, K): spectra of the grid and draws of the interpolant."""
-        generator = np.random.default_rng((self._config.seed, step, 0))
-        rows = generator.integers(len(self._labels), size=self._config.grid_batch)
-        labels, coefficients = self._labels[rows], self._coefficients[rows]
-        if self.interpolant is None or not self._config.interpolated_batch:
-            return self._transform(labels), coefficients
-        drawn = torch.as_tensor(self._sampler.draw(self._config.interpolated_batch, generator))
-        inputs = self._transform(torch.cat([labels, drawn]))
-        return inputs, torch.cat([coefficients, self.interpolant.of_inputs(inputs[len(labels) :]).float()])
-
-    @torch.no_grad()
-    def derivatives(self, step: int) -> Derivatives | None:
-        """Derivatives along random labels, of the interpolant and ab initio; None if there are none."""
-        generator = np.random.default_rng((self._config.seed, step, 1))
-        drawn = self._config.interpolated_gradients if self.interpolant is not None else 0
-        known = self._config.gradient_batch if self._gradients is not None else 0
-        if not drawn + known:
-            return None
-        label = generator.integers(len(self._scale), size=drawn + known)
-        direction = label_directions(torch.as_tensor(label), self._scale)
-        labels = torch.as_tensor(self._sampler.draw(drawn, generator)) if drawn else self._labels[:0]
-        if known:
-            at, coefficients, change = self._ab_initio(label[drawn:], generator)
-            labels = torch.cat([labels, at])
-        inputs, along = derivative(self._transform, labels, direction)
-        if drawn:
-            assert self.interpolant is not None
-            of_draws = derivative(self.interpolant.of_inputs, inputs[:drawn], along[:drawn])
-            if not known:
-                return Derivatives(inputs, along, *of_draws)
-            coefficients = torch.cat([of_draws[0], coefficients])
-            change = torch.cat([of_draws[1], change])
-        return Derivatives(inputs, along, coefficients, change)
-
-    def _ab_initio(
-        self, label: NDArray[np.int64], generator: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels (N, L), coefficients and change (N, K) of differential spectra of random stars."""
-        gradients = self._gradients
-        assert gradients is not None
-        star = generator.integers(len(gradients), size=len(label))
-        # A forward difference is the derivative half a step on.
-        half_step = 0.5 * gradients.step[label]  # (N,)
-        labels = gradients.labels[star].copy()
-        labels[np.arange(len(label)), label] += half_step
-        slope = self._slopes[star, label]  # (N, K)
-        coefficients = self._reference[star] + torch.as_tensor(half_step)[:, None].float() * slope
-        return torch.as_tensor(labels), coefficients, slope * self._scale[label, None].float()
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -262,11 +162,15 @@ class Training:
         if watch is not None:
             watch("interpolating the grid", 0, 1)
         batches = TrainingBatches(self.grid, model.transform, model.network.basis, self.config)
-        if batches.interpolant is not None and not self._taught:
+        # Without an interpolant, an earlier model's direct path goes on learning with the rest.
+        if not self._taught and not (batches.interpolant is None and self._continued):
             model.network.direct.requires_grad_(True)
-            teach_direct_path(
-                model, batches.interpolant, self.grid, self.config, self._continued, self.device, watch
-            )
+            if batches.interpolant is None:
+                teach_direct_path_the_grid(model, batches.draws(), self.config, self.device, watch)
+            else:
+                teach_direct_path(
+                    model, batches.interpolant, self.grid, self.config, self._continued, self.device, watch
+                )
             for taught in (self.model, self.average):
                 taught.load_state_dict(model.state_dict())
             self._taught = True
@@ -286,11 +190,13 @@ class Training:
         added = network.added(inputs)
         total_flux = flux_term(network.direct(inputs) + added, target, network.n_pixels)
         total_gradient = torch.zeros((), device=self.device)
-        known = batches.derivatives(self.step) if weight > 0 else None
+        known = batches.derivatives(self.step)
         if known is not None:
-            at, along, there, known_change = (part.float().to(self.device) for part in astuple(known))
+            at, along, there, known_change, *size = (
+                part.float().to(self.device) for part in astuple(known) if part is not None
+            )
             coefficients, change = derivative(network.coefficients, at, along)
-            total_gradient = gradient_term(change, known_change, network.n_pixels)
+            total_gradient = gradient_term(change, known_change, network.n_pixels, *size)
             share = len(at) / (len(at) + len(inputs))
             flux_there = flux_term(coefficients, there, network.n_pixels)
             total_flux = (1.0 - share) * total_flux + share * flux_there

@@ -92,16 +92,17 @@ class CoarseFit:
         )  # fmt: skip
         parameters = self._inside(parameters, step)
         model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
-        _, residual, weight = self._compare(flux[star], variance[star], _SECOND_ERROR, model)
+        curve, residual, weight = self._compare(flux[star], variance[star], _SECOND_ERROR, model, curve)
         cost, _ = outlier(residual.square() * weight, _OUTLIER)
         merit = cost.sum(dim=1, dtype=torch.float64) + prior.price(parameters)
         best = torch.arange(size, device=row.device) * number + merit.reshape(size, number).argmin(dim=1)
 
         parameters, model, row, prior = parameters[best], model[best], row[best], observation.prior
+        curve = curve[best]
         for directions, slopes in ((self._directions, self._slopes), (self._every_label, self._all_slopes)):
             if directions is self._every_label:
                 model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
-            curve, residual, weight = self._compare(flux, variance, _SECOND_ERROR, model)
+            curve, residual, weight = self._compare(flux, variance, _SECOND_ERROR, model, curve)
             pull = prior.pull(parameters)
             step = self._step(directions, curve, residual, weight, model, slopes[row], pull, prior.precision)
             parameters = self._inside(parameters, step)
@@ -129,13 +130,16 @@ class CoarseFit:
         )
 
     def _compare(
-        self, flux: Tensor, variance: Tensor, error: float, model: Tensor
+        self, flux: Tensor, variance: Tensor, error: float, model: Tensor, curve: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pseudo-continua, residuals and inverse variances of spectra (N, Q) and models of them."""
-        # The error is a fraction of the continuum, which is near the flux where that is of any size.
-        level = error**2 * flux.square()
-        weight = 1.0 / (variance + level + 1e-8)
-        curve = self._continuum.curve(self._continuum.solve(flux, model, weight))
+        """Pseudo-continua, residuals and inverse variances of spectra (N, Q) and models of them.
+
+        Outliers are those from pseudo-continua that are known, or from such as take them for good pixels.
+        """
+        if curve is None:
+            # The error is a fraction of the continuum, which is near the flux where that is of any size.
+            weight = 1.0 / (variance + error**2 * flux.square() + 1e-8)
+            curve = self._continuum.curve(self._continuum.solve(flux, model, weight))
         weight = 1.0 / (variance + error**2 * curve.square() + 1e-8)
         residual = flux - curve * model
         _, factor = outlier(residual.square() * weight, _OUTLIER)

@@ -24,7 +24,7 @@ _WITHOUT_INTERPOLANT: dict[str, Any] = {
     "gradient_every": 4,
     "gradient_weight": 1.0,
     "gradient_relative_to": "label",
-    "learning_rate": 3e-3,
+    "learning_rate": 1e-3,
 }
 
 

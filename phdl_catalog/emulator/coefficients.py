@@ -73,13 +73,14 @@ class CoefficientNetwork(nn.Module):
             [change, moved * (math.sqrt(2.0) * a), moved * ((a.square() - 1.0) * math.sqrt(1.5))], dim=2
         )
         hidden, gain = _gelu(self.first(x))
-        moved = (change @ self.first.weight.T) * gain[:, None, :]  # (N, L, H)
+        moved = (change @ self.first.weight.T).mul_(gain[:, None, :])  # (N, L, H)
         hidden, gain = _gelu(self.second(hidden))
         gate = self.gate(wide)
-        moved = (moved @ self.second.weight.T) * (gain * gate)[:, None, :]
-        moved += (change_wide @ self.gate.weight.T) * hidden[:, None, :]
+        moved = (moved @ self.second.weight.T).mul_((gain * gate)[:, None, :])
+        moved.addcmul_(change_wide @ self.gate.weight.T, hidden[:, None, :])
         coefficients = (self.linear(wide) + self.last(hidden * gate)) * self.coefficient_scale
-        along = (change_wide @ self.linear.weight.T + moved @ self.last.weight.T) * self.coefficient_scale
+        along = (change_wide @ self.linear.weight.T).add_(moved @ self.last.weight.T)
+        along.mul_(self.coefficient_scale)
         return coefficients, along
 
     @torch.no_grad()

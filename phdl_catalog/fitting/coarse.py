@@ -158,9 +158,12 @@ class CoarseFit:
         pull: Tensor,
         precision: Tensor,
     ) -> Tensor:
-        """One step (N, L + 2) of Gauss-Newton along the directions, the continuum marginalised."""
+        """One step (N, L + 2) of Gauss-Newton along the directions, the continuum marginalised.
+
+        The memory of `slopes` is used for something else.
+        """
         root = weight.sqrt()
-        jacobian = slopes * (curve * root)[:, None]
+        jacobian = slopes.mul_((curve * root)[:, None])
         own = torch.bmm(jacobian, jacobian.mT).double()
         cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double()
         factor = self._continuum.system(weight * model.square()).factor

@@ -31,7 +31,7 @@ _ROUND_STEPS = {"cpu": 1, "cuda": 3}
 #: take then.
 _PATIENCE, _LATER_STEPS = 12, 8
 
-#: Before the second time, a star goes on while its steps are longer than this, so many times at most: what
+#: Before the second time, a star goes on while more than this is left of its way, so many times at most: what
 #: floors and outliers are found from should be near the end.
 _NEAR, _NEARING_STEPS = 3.0, 4
 
@@ -67,7 +67,7 @@ class Solution:
     at_bound : (N, L + 2) Tensor
         Which parameters are at a bound.
     converged : (N,) Tensor
-        Whether the last step was short.
+        Whether little of the way was left.
     evaluations : (N,) Tensor
         Number of trials, int64.
     """
@@ -181,7 +181,7 @@ class Optimiser:
     fit_blur : bool
         Whether the line width is a parameter; it stays 0 otherwise.
     tolerance : float
-        Length of a step, in units of the error, under which a fit has converged.
+        What may be left of the way, in units of the error, when a fit has converged.
     """
 
     def __init__(self, objective: Objective, fit_blur: bool, tolerance: float) -> None:
@@ -262,7 +262,7 @@ class Optimiser:
         length: float,
         most: int,
     ) -> tuple[_Memory, Tensor]:
-        """More steps for stars whose last one was not shorter than `length`; and how many (N,)."""
+        """More steps for stars that have `length` or more of their way left; and how many (N,)."""
         taken = torch.zeros(len(memory.length), dtype=torch.int64, device=memory.length.device)
         steps = _ROUND_STEPS.get(memory.length.device.type, 1)
         for _ in range(most // steps):

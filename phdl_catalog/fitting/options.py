@@ -40,7 +40,8 @@ class FitOptions:
     outlier : float
         Deviation beyond which a pixel loses weight [sigma].  Of 3800 pixels of pure noise 0.2 exceed 4.
     tolerance : float
-        A fit has converged when the step it takes is shorter than this, in units of the error ellipsoid.
+        A fit has converged when what is left of its way is shorter than this, in units of the error
+        ellipsoid.
     margin : float
         How far a label may leave the training range, as a fraction of that range.
     low_snr : float

@@ -107,6 +107,21 @@ class _Layer(NamedTuple):
     saha: Tensor
 
 
+class Solved(NamedTuple):
+    """A layer, and its electron pressure.
+
+    Parameters
+    ----------
+    layer : _Layer
+        What does not depend on it.
+    pressure : (...,) Tensor
+        log10 of the electron pressure [dyn/cm^2].
+    """
+
+    layer: _Layer
+    pressure: Tensor
+
+
 FEATURES = (
     "log_electron_pressure", *MOLECULES, "mgh", "fe+", *_NEUTRALS, "balmer",
 )  # fmt: skip
@@ -177,27 +192,63 @@ class LineFormation(nn.Module):
         (..., F) Tensor
             In the order of `FEATURES`: log10, and but for the first over the opacity per hydrogen nucleus.
         """
+        return self.features(self.solve(labels))
+
+    def solve(self, labels: Tensor) -> Solved:
+        """The layer of each label vector (..., L)."""
         layer = self._layer(labels)
-        return self._features(layer, self._solved(labels, layer))
+        return Solved(layer, self._solved(labels, layer))
 
-    def features(self, labels: Tensor, pressure: Tensor) -> Tensor:
-        """Features (..., F) of labels (..., L) and their electron pressure (...,), as two variables."""
-        return self._features(self._layer(labels), pressure)
+    def features(self, solved: Solved) -> Tensor:
+        """Features (..., F) of layers."""
+        return self._features(*solved)
 
-    def jacobian(self, labels: Tensor, pressure: Tensor) -> Tensor:
+    def jacobian(self, labels: Tensor, solved: Solved) -> Tensor:
         """Derivatives of the features, by the chain rule through the few variables of the layer.
 
         Parameters
         ----------
         labels : (N, L) Tensor
-        pressure : (N,) Tensor
-            From `electron_pressure`.
+        solved : Solved
+            Their layers.
 
         Returns
         -------
         (N, F, L) Tensor
         """
-        layer = self._layer(labels)
+        mix = self.mix.to(labels.dtype)
+        slopes, pressure, cooling = self._slopes(labels, solved)
+        jacobian = slopes[..., 3:] @ mix[:, self._cno].T + self.direct.to(labels.dtype) @ mix.T
+        jacobian += slopes[..., 1:2] * pressure[:, None, :]
+        jacobian[:, :, self._teff] += slopes[..., 0] * cooling[:, None]
+        jacobian[:, :, self._logg] += slopes[..., 2]
+        return jacobian
+
+    def pull_back(self, labels: Tensor, solved: Solved, gradient: Tensor) -> Tensor:
+        """The gradient (N, L) by the labels of what has the `gradient` (N, F) by the features."""
+        mix = self.mix.to(labels.dtype)
+        slopes, pressure, cooling = self._slopes(labels, solved)
+        along = torch.bmm(gradient[:, None], slopes)[:, 0]  # (N, 6)
+        by_element = gradient @ self.direct.to(labels.dtype)
+        by_element[:, self._cno] += along[:, 3:]
+        result = torch.addcmul(by_element @ mix.T, along[:, 1:2], pressure)
+        result[:, self._teff] += along[:, 0] * cooling
+        result[:, self._logg] += along[:, 2]
+        return result
+
+    def _slopes(self, labels: Tensor, solved: Solved) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivatives of the features by the few variables of the layer, and of some of these by labels.
+
+        Returns
+        -------
+        (N, F, 6) Tensor
+            Of the features by theta, pressure, gravity, C, N and O.
+        (N, L) Tensor
+            Of the electron pressure by the labels.
+        (N,) Tensor
+            Of theta by the effective temperature.
+        """
+        layer, pressure = solved
         theta, abundances = layer.theta, layer.abundances.T
         mix = self.mix.to(labels.dtype)
         cooling = -theta / labels[:, self._teff]
@@ -216,9 +267,8 @@ class LineFormation(nn.Module):
         along = share @ mix[:, : len(_DONORS)].T
         along[:, self._teff] += ((buffer * ionisation).sum(dim=1) - by_theta) * cooling
         along[:, self._logg] += 1.0
-        pressure_slope = along / slope[:, None]  # (N, L)
 
-        slopes = self._feature_slopes(fraction, ionisation, by_theta, by_pressure)  # (N, F, 6)
+        slopes = self._feature_slopes(fraction, ionisation, by_theta, by_pressure)
         opacity = torch.log10(absorption + _RAYLEIGH)
         hydrogen = labels[:, self._logg] + _LOG_WEIGHT - opacity
         molecules = pressure_slopes(self._cno_of(layer.abundances), theta, hydrogen)  # (N, M, 5)
@@ -228,12 +278,7 @@ class LineFormation(nn.Module):
         slopes[:, row, 1] = -molecules[..., 1] * by_pressure[:, None]
         slopes[:, row, 2] = molecules[..., 1] - 1.0
         slopes[:, row, 3:] = molecules[..., 2:]
-
-        jacobian = slopes[..., 3:] @ mix[:, self._cno].T + self.direct.to(labels.dtype) @ mix.T
-        jacobian += slopes[..., 1:2] * pressure_slope[:, None, :]
-        jacobian[:, :, self._teff] += slopes[..., 0] * cooling[:, None]
-        jacobian[:, :, self._logg] += slopes[..., 2]
-        return jacobian
+        return slopes, along / slope[:, None], cooling
 
     def _feature_slopes(
         self, fraction: Tensor, ionisation: Tensor, by_theta: Tensor, by_pressure: Tensor

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from phdl_catalog.emulator.line_formation import FEATURES, LineFormation
+from phdl_catalog.emulator.line_formation import FEATURES, LineFormation, Solved
 from phdl_catalog.errors import InputError
 from phdl_catalog.labels import is_abundance
 
@@ -44,16 +44,14 @@ class _Inputs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, labels: Tensor, transform: LabelTransform) -> Tensor:
-        pressure = transform.formation.electron_pressure(labels)
-        ctx.save_for_backward(labels, pressure)
-        ctx.transform = transform
-        return transform._inputs(labels, transform.formation.features(labels, pressure))
+        ctx.transform, ctx.solved = transform, transform.formation.solve(labels)
+        ctx.save_for_backward(labels)
+        return transform._inputs(labels, transform.formation.features(ctx.solved))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        slopes = ctx.transform._slopes(*ctx.saved_tensors)
-        return torch.einsum("ni,nil->nl", gradient, slopes), None
+        return ctx.transform.pull_back(*ctx.saved_tensors, ctx.solved, gradient), None
 
 
 class LabelTransform(nn.Module):
@@ -124,12 +122,8 @@ class LabelTransform(nn.Module):
 
     def jacobian(self, labels: Tensor) -> Tensor:
         """(N, L) physical labels -> (N, I, L): derivative of input i (second axis) to label l (third)."""
-        return self._slopes(labels, self.formation.electron_pressure(labels))
-
-    def _slopes(self, labels: Tensor, pressure: Tensor) -> Tensor:
-        """`jacobian` where the electron pressure is known."""
         dtype = labels.dtype
-        features = self.formation.jacobian(labels, pressure)
+        features = self.formation.jacobian(labels, self.formation.solve(labels))
         teff = labels[:, self.teff_index]
         mixed = self.mix.T.to(dtype).expand(len(labels), -1, -1).clone()
         mixed[:, self.teff_index, self.teff_index] = -_RECIPROCAL_TEMPERATURE / teff.square()
@@ -137,6 +131,28 @@ class LabelTransform(nn.Module):
         mixed[:, :, self.teff_index] += cooling[:, None] * self.neutral_shift.to(dtype)
         mixed += self.ion_shift.to(dtype)[:, None] * features[:, :1]
         return torch.cat([mixed, features], dim=1) / self.scale.to(dtype)[:, None]
+
+    def pull_back(self, labels: Tensor, solved: Solved, gradient: Tensor) -> Tensor:
+        """The gradient (N, L) by the labels of what has the `gradient` (N, I) by the inputs.
+
+        Parameters
+        ----------
+        labels : (N, L) Tensor
+        solved : Solved
+            Their layers of gas.
+        gradient : (N, I) Tensor
+        """
+        dtype, at = labels.dtype, self.teff_index
+        by_mixed, by_features = (gradient / self.scale.to(dtype)).split(
+            [self.n_labels, self.n_inputs - self.n_labels], dim=1
+        )
+        by_features[:, 0] += by_mixed @ self.ion_shift.to(dtype)
+        result = self.formation.pull_back(labels, solved, by_features)
+        by_natural = by_mixed @ self.mix.T.to(dtype)
+        teff = labels[:, at]
+        by_natural[:, at] *= -_RECIPROCAL_TEMPERATURE / teff.square()
+        by_natural[:, at] -= (by_mixed @ self.neutral_shift.to(dtype)) * solved.layer.theta / teff
+        return result + by_natural
 
     def _inputs(self, labels: Tensor, features: Tensor) -> Tensor:
         """Inputs from labels and the features that belong to them."""

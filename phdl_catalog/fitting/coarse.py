@@ -12,7 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from phdl_catalog.fitting.curvature import scaled_rows
 from phdl_catalog.fitting.forward import ForwardModel
+from phdl_catalog.fitting.matrix_loops import gram
 from phdl_catalog.fitting.noise import outlier
 from phdl_catalog.fitting.objective import TEMPLATE_ERROR, Observation
 from phdl_catalog.fitting.starts import Templates, coarse_directions
@@ -62,6 +64,7 @@ class CoarseFit:
         #: (T, L, Q) derivatives by the scaled labels, and (T, D, Q) along the directions.
         self._all_slopes = forward.label_jacobian(labels) @ self._basis[1:]
         self._slopes = self._directions @ self._all_slopes
+        self._no_taps = torch.zeros(1, 1, 1)
         self._every_label = torch.eye(forward.n_labels, device=forward.device)
 
     def _spectra(self, coefficients: Tensor) -> Tensor:
@@ -84,11 +87,11 @@ class CoarseFit:
         star = torch.arange(size, device=templates.device).repeat_interleave(number)
         row = templates.flatten()
         parameters = self._parameters[row].clone()
-        slopes, prior = self._slopes[row], observation.prior.rows(star)
+        prior = observation.prior.rows(star)
         curve, residual, weight = self._compare(flux[star], variance[star], TEMPLATE_ERROR, self._flux[row])
         step = self._step(
-            self._directions, curve, residual, weight, self._flux[row], slopes, prior.pull(parameters),
-            prior.precision,
+            self._directions, curve, residual, weight, self._flux[row], self._slopes, row,
+            prior.pull(parameters), prior.precision,
         )  # fmt: skip
         parameters = self._inside(parameters, step)
         model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
@@ -104,7 +107,7 @@ class CoarseFit:
                 model = self._spectra(self._forward.coefficients(self._forward.labels(parameters).float()))
             curve, residual, weight = self._compare(flux, variance, _SECOND_ERROR, model, curve)
             pull = prior.pull(parameters)
-            step = self._step(directions, curve, residual, weight, model, slopes[row], pull, prior.precision)
+            step = self._step(directions, curve, residual, weight, model, slopes, row, pull, prior.precision)
             parameters = self._inside(parameters, step)
         parameters[:, -2] = shift
         return parameters
@@ -155,24 +158,27 @@ class CoarseFit:
         weight: Tensor,
         model: Tensor,
         slopes: Tensor,
+        row: Tensor,
         pull: Tensor,
         precision: Tensor,
     ) -> Tensor:
         """One step (N, L + 2) of Gauss-Newton along the directions, the continuum marginalised.
 
-        The memory of `slopes` is used for something else.
+        The derivatives of a star are the `slopes` of number `row`.
         """
         root = weight.sqrt()
-        jacobian = slopes.mul_((curve * root)[:, None])
-        own = torch.bmm(jacobian, jacobian.mT).double()
-        cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double()
-        factor = self._continuum.system(weight * model.square()).factor
-        imitated = factor.half(cross.mT)
+        if self._continuum.in_loops:
+            none, taps = curve.new_empty(len(row), 0, curve.shape[1]), self._no_taps.expand(len(row), -1, -1)
+            jacobian, cross = scaled_rows(row, slopes, none, taps, curve, model, root, self._continuum.table)
+        else:
+            jacobian = slopes[row].mul_((curve * root)[:, None])
+            cross = ((jacobian * (root * model)[:, None]) @ self._continuum.design.T).double().mT
         along = directions.double()
         gradient = (
             pull[:, :-2] @ along.T - torch.bmm(jacobian, (root * residual)[:, :, None])[:, :, 0].double()
         )
-        curvature = own - imitated.mT @ imitated
+        imitated = self._continuum.system(weight * model.square()).factor.half(cross)
+        curvature = gram(jacobian) - imitated.mT @ imitated
         curvature = curvature + torch.einsum("dl,nl,el->nde", along, precision[:, :-2], along)
         longest = torch.full_like(gradient, _LONGEST)
         step, _ = bounded_step(gradient, curvature, -longest, longest)

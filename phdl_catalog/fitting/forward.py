@@ -114,27 +114,43 @@ def training_distance(model: Model, labels: ArrayLike) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class ModelState:
-    """Model spectra of a batch, and what derivatives follow from.
+class Unfiltered:
+    """Model spectra before they are moved and blurred.
 
     Parameters
     ----------
-    flux, by_shift, by_blur : (N, P) Tensor
-        Spectra, and their derivatives by shift and by blur, on the pixels of the fit.
+    spectra : (N, P + 2 REACH) Tensor
+        On all pixels of the model.
     labels : (N, L) Tensor
         In their units, float32; leaves of the graph of `coefficients`.
     coefficients : (N, K) Tensor
         Of the basis, with their graph.
     filters : Filters
-        What moved and blurred the spectra.
+        What will move and blur the spectra.
+    """
+
+    spectra: Tensor
+    labels: Tensor
+    coefficients: Tensor
+    filters: Filters
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Model spectra, and what their derivatives need.
+
+    Parameters
+    ----------
+    flux, by_shift, by_blur : (N, P) Tensor
+        Spectra, and their derivatives by shift and by blur, on the pixels of the fit.
+    source : Unfiltered
+        What they were made of.
     """
 
     flux: Tensor
     by_shift: Tensor
     by_blur: Tensor
-    labels: Tensor
-    coefficients: Tensor
-    filters: Filters
+    source: Unfiltered
 
 
 class ForwardModel:
@@ -177,6 +193,7 @@ class ForwardModel:
             self._basis = imperfection.correct_basis(self._basis)
         # For derivatives alone; half as many digits are several times faster where there is hardware for it.
         self._coarse = self._basis[1:].to(torch.bfloat16 if _has_bfloat16(self.device) else torch.float32)
+        self._some_pixels: dict[int, Tensor] = {}
         self.grid = PixelGrid(model_grid.first + REACH, model_grid.size - 2 * REACH)
         #: Wavelength / FWHM of the line-spread function.
         self.resolution = float(model.resolution)
@@ -253,23 +270,41 @@ class ForwardModel:
         """Spectra (N, P + 2 REACH) of labels (N, L) on all pixels of the model."""
         return self._compiled.coefficients(labels.float()) @ self._basis[1:] + self._basis[0]
 
-    def evaluate(self, parameters: Tensor) -> ModelState:
-        """Spectra and what their derivatives need, of parameters (N, L + 2)."""
+    def begin(self, parameters: Tensor) -> Unfiltered:
+        """Spectra of parameters (N, L + 2) that are neither moved nor blurred yet."""
         labels = self.labels(parameters).float().requires_grad_()
         with torch.enable_grad():
             coefficients = self._compiled.coefficients(labels)
-        flux = torch.addmm(self._basis[0], coefficients.detach(), self._basis[1:])
+        spectra = torch.addmm(self._basis[0], coefficients.detach(), self._basis[1:])
         filters = self._bank.filters(parameters[:, -2], parameters[:, -1])
-        return ModelState(*filters.apply(flux), labels, coefficients, filters)
+        return Unfiltered(spectra, labels, coefficients, filters)
+
+    def evaluate(self, parameters: Tensor) -> ModelState:
+        """Spectra and what their derivatives need, of parameters (N, L + 2)."""
+        source = self.begin(parameters)
+        return ModelState(*source.filters.apply(source.spectra), source)
 
     def pull_back(self, state: ModelState, values: Tensor) -> Tensor:
         """Sums of `values` (N, P) times the derivatives of the flux: (N, L + 2), without forming these.
 
         Uses up the graph of the state's coefficients: once for each state.
         """
-        in_basis = state.filters.transpose(values) @ self._basis[1:].T
-        (by_label,) = torch.autograd.grad(state.coefficients, state.labels, in_basis)
         others = torch.stack([vecdot(values, state.by_shift), vecdot(values, state.by_blur)], dim=1)
+        return self.pull_through(state.source, state.source.filters.transpose(values), others)
+
+    def pull_through(self, source: Unfiltered, values: Tensor, others: Tensor) -> Tensor:
+        """As `pull_back`, of values (N, P + 2 REACH) on the pixels of the spectra before the filter.
+
+        Parameters
+        ----------
+        source : Unfiltered
+            Of the spectra.
+        values : (N, P + 2 REACH) Tensor
+        others : (N, 2) Tensor
+            The sums with the derivatives by shift and blur.
+        """
+        in_basis = values @ self._basis[1:].T
+        (by_label,) = torch.autograd.grad(source.coefficients, source.labels, in_basis)
         return torch.cat([by_label * self.half_range.float(), others], dim=1).double()
 
     def label_jacobian(self, labels: Tensor) -> Tensor:
@@ -278,41 +313,28 @@ class ForwardModel:
         return by_label.mT * self.half_range.float()[:, None]
 
     def jacobian_in_basis(self, state: ModelState) -> Tensor:
-        """Derivatives (N, L, K) of the coefficients by the scaled labels, in the precision of `jacobian`."""
-        labels, unit = state.labels.detach(), self.half_range.float()
+        """Derivatives (N, L, K) of coefficients by the scaled labels, for `unfiltered_jacobian`."""
+        labels, unit = state.source.labels.detach(), self.half_range.float()
         half = self._coarse.dtype == torch.bfloat16
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             _, by_label = self._compiled.coefficients_and_jacobian(labels)
         return (by_label.mT * unit[:, None]).to(self._coarse.dtype)
 
-    def jacobian(
-        self, state: ModelState, in_basis: Tensor, rows: slice, every: slice, scale: Tensor
-    ) -> Tensor:
-        """Derivatives (n, L + 2, Q) of the flux by the scaled labels, shift and blur, times `scale`.
+    def unfiltered_jacobian(self, in_basis: Tensor, every: slice) -> Tensor:
+        """Derivatives (n, L, Q) of spectra by the scaled labels, from those of coefficients (n, L, K).
 
         Right to about half a per cent, which is enough for a curvature.
 
         Parameters
         ----------
-        state : ModelState
-            Of N stars.
         in_basis : (n, L, K) Tensor
-            From `jacobian_in_basis`, of the stars that are wanted.
-        rows : slice
-            Which stars these are.
+            From `jacobian_in_basis`.
         every : slice
-            Which pixels are wanted.  Derivatives by labels are moved and blurred, as the spectra are, only if
-            these are all.
-        scale : (n, Q) Tensor
-            A factor for each pixel.
+            Which pixels of the fit are wanted; if all, those of the model (P + 2 REACH) are returned, for a
+            filter.
         """
         if every.step == 1:
-            by_label = Filters(state.filters.taps[rows]).apply_rows((in_basis @ self._coarse).float())
-        else:
-            by_label = (in_basis @ self._coarse[:, REACH:-REACH][:, every]).float()
-        size, number, pixels = by_label.shape
-        out = by_label.new_empty(size, number + 2, pixels)
-        torch.mul(by_label, scale[:, None], out=out[:, :-2])
-        torch.mul(state.by_shift[rows, every], scale, out=out[:, -2])
-        torch.mul(state.by_blur[rows, every], scale, out=out[:, -1])
-        return out
+            return (in_basis @ self._coarse).float()
+        if every.step not in self._some_pixels:
+            self._some_pixels[every.step] = self._coarse[:, REACH:-REACH][:, every].contiguous()
+        return (in_basis @ self._some_pixels[every.step]).float()

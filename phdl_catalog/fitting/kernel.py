@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, conv_transpose1d
 
+from phdl_catalog.fitting.pixel_loops import REACH, filter_rows, filter_spectra, spread_spectra
+from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.grid import LOG10_STEP
-
-#: Taps to either side of the centre [pixels].
-REACH = 8
 
 #: Largest shift a filter is made for [pixels]; whole pixels are moved by re-indexing the data.
 LARGEST_SHIFT = 1.5
@@ -56,6 +55,10 @@ class Filters:
 
     taps: Tensor
 
+    def rows(self, index: Tensor | slice) -> Filters:
+        """Those of some of the stars."""
+        return Filters(self.taps[index])
+
     def apply(self, spectra: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Moved and blurred spectra, and their derivatives by shift and by blur, (N, P) each.
 
@@ -63,6 +66,10 @@ class Filters:
         ----------
         spectra : (N, P + 2 REACH) Tensor
         """
+        if loops.wanted(spectra.device):
+            out = [loops.empty(len(spectra), spectra.shape[1] - 2 * REACH) for _ in range(3)]
+            loops.for_stars(filter_spectra, len(spectra), spectra, self.taps, *out)
+            return out[0], out[1], out[2]
         # One convolution for each: all in one takes a path of the library that is five times slower.
         moved, by_shift, by_blur = (
             conv1d(spectra.unsqueeze(0), self.taps[:, which : which + 1], groups=len(spectra)).squeeze(0)
@@ -73,12 +80,20 @@ class Filters:
     def apply_rows(self, rows: Tensor) -> Tensor:
         """Move and blur R spectra of each star: (N, R, P + 2 REACH) -> (N, R, P)."""
         size, number = rows.shape[:2]
+        if loops.wanted(rows.device):
+            out = loops.empty(size, number, rows.shape[2] - 2 * REACH)
+            loops.for_stars(filter_rows, size, rows, self.taps, out)
+            return out
         taps = self.taps[:, :1].repeat_interleave(number, dim=0)
         return conv1d(rows.flatten(0, 1).unsqueeze(0), taps, groups=size * number).view(size, number, -1)
 
     def transpose(self, values: Tensor) -> Tensor:
         """The transposed filter: from observed pixels (N, P) back to model pixels (N, P + 2 REACH)."""
         size = len(values)
+        if loops.wanted(values.device):
+            out = loops.empty(size, values.shape[1] + 2 * REACH)
+            loops.for_stars(spread_spectra, size, values, self.taps, out)
+            return out
         return conv_transpose1d(values.unsqueeze(0), self.taps[:, :1], groups=size).squeeze(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -62,6 +63,11 @@ class FloorBands:
         band = np.digitize(grid.wavelength, FLOOR_BANDS[1:-1])
         member = (band == np.unique(band)[:, None]).astype(np.float32)
         return cls(torch.as_tensor(member, device=device))
+
+    @cached_property
+    def band(self) -> Tensor:
+        """The band of each pixel (P,), int64."""
+        return self.member.argmax(dim=0)
 
     def spread(self, values: Tensor) -> Tensor:
         """One value per pixel (N, P) of one value per band (N, M)."""

@@ -14,6 +14,7 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.linalg import vecdot
@@ -22,18 +23,14 @@ from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.fitting.forward import ForwardModel, ModelState
 from phdl_catalog.fitting.kernel import REACH, resolution_variance
 from phdl_catalog.fitting.noise import FloorBands, outlier
+from phdl_catalog.fitting.pixel_loops import weigh_pixels
 from phdl_catalog.fitting.prior import Prior
-from phdl_catalog.fitting.shared_error import SHARED_STRIDE, SharedError
+from phdl_catalog.fitting.shared_error import SharedError
+from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.continuum import ContinuumBasis, NormalSystem
 
 #: How well templates describe a star, as a fraction of the continuum.
 TEMPLATE_ERROR = 0.03
-
-#: Stars whose pixel-by-pixel derivatives are in memory at one time, on a processor with a cache.
-_CURVATURE_BATCH = 16
-
-#: Pixels of which a rough curvature takes one: spectra have 2.4 pixels a resolution element.
-_STRIDE = 3
 
 
 @dataclass(frozen=True)
@@ -114,10 +111,6 @@ class Near:
     coefficients: Tensor
     system: NormalSystem
 
-    def rows(self, index: Tensor) -> Near:
-        """Those of some of the stars."""
-        return Near(self.coefficients[index], self.system.rows(index))
-
 
 @dataclass(frozen=True)
 class Point:
@@ -186,20 +179,22 @@ class Objective:
         self._correlation = math.sqrt(2.0 * math.pi * resolution_variance(forward.resolution))
         self._limit = limit
         self._fit_floor = fit_floor
-        self._shared = self._size = None
+        self._size, shared = None, None
         if stated is not None:
             self._size = deepcopy(stated.size).to(forward.device)
             profile = torch.as_tensor(stated.profile[REACH:-REACH], dtype=torch.float32)
             self._profile2 = profile.square().to(forward.device)
         if stated is not None and len(stated.modes):
-            self._shared = SharedError.of(stated, self._correlation, forward.device)
+            shared = SharedError.of(stated, self._correlation, forward.device)
+        #: Errors of the model that pixels have in common, if it states any.
+        self.shared = shared
 
     def first_weights(self, observation: Observation, state: ModelState) -> Weights:
         """Weights at a start, where the model is a template and outliers are unknown."""
         plain = observation.use / observation.variance
         curve, residual, _ = self._residual(observation, state, plain)
         floor2 = torch.full_like(plain[:, : len(self.bands.member)], TEMPLATE_ERROR**2)
-        return self._weights(observation, curve.square(), residual.square(), floor2)
+        return self._weights(observation, curve, residual, floor2)
 
     def expecting(self, observation: Observation, parameters: Tensor) -> Observation:
         """The observation with the emulator's error of a star with `parameters` (N, L + 2)."""
@@ -235,46 +230,38 @@ class Objective:
         else:
             curve = self.continuum.curve(coefficients)
             residual = observation.flux - curve * state.flux
-        curve2, residual2 = curve.square(), residual.square()
         floor2 = torch.zeros_like(weights.floor2)
         if self._fit_floor:
+            curve2 = curve.square()
             own = observation.variance + observation.model_variance * curve2
-            floor2 = self.bands.fit(residual2, own, curve2, observation.use, self._limit)
-        return self._weights(observation, curve2, residual2, floor2)
+            floor2 = self.bands.fit(residual.square(), own, curve2, observation.use, self._limit)
+        return self._weights(observation, curve, residual, floor2)
 
-    def _weights(
-        self, observation: Observation, curve2: Tensor, residual2: Tensor, floor2: Tensor
-    ) -> Weights:
+    def _weights(self, observation: Observation, curve: Tensor, residual: Tensor, floor2: Tensor) -> Weights:
+        if self.continuum.in_loops:
+            variance, weight = torch.empty_like(curve), torch.empty_like(curve)
+            loops.for_stars(
+                weigh_pixels, len(curve),
+                observation.variance, observation.model_variance, observation.use,
+                curve, residual, floor2, self.bands.band,
+                np.float32(self._correlation), np.float32(self._limit**2), variance, weight,
+            )  # fmt: skip
+            return Weights(floor2, variance, weight)
         model_variance = self._correlation * observation.model_variance
-        variance = observation.variance + (model_variance + self.bands.spread(floor2)) * curve2
+        variance = observation.variance + (model_variance + self.bands.spread(floor2)) * curve.square()
         inverse = observation.use / variance
-        _, factor = outlier(residual2 * inverse, self._limit)
+        _, factor = outlier(residual.square() * inverse, self._limit)
         return Weights(floor2, variance, inverse * factor)
 
-    def evaluate(
-        self, observation: Observation, parameters: Tensor, weights: Weights, near: Near | None = None
-    ) -> Point:
-        """Cost and gradient at `parameters` (N, L + 2), quicker if pseudo-continua `near` are known."""
-        return self.score(observation, parameters, self.forward.evaluate(parameters), weights, near)
+    def evaluate(self, observation: Observation, parameters: Tensor, weights: Weights) -> Point:
+        """Cost and gradient at `parameters` (N, L + 2)."""
+        return self.score(observation, parameters, self.forward.evaluate(parameters), weights)
 
     def score(
-        self,
-        observation: Observation,
-        parameters: Tensor,
-        state: ModelState,
-        weights: Weights,
-        near: Near | None = None,
+        self, observation: Observation, parameters: Tensor, state: ModelState, weights: Weights
     ) -> Point:
         """Cost and gradient of model spectra that are there already; once for each state."""
-        if near is None:
-            curve, residual, near = self._residual(observation, state, weights.weight)
-        else:
-            curve = self.continuum.curve(near.coefficients)
-            residual = torch.addcmul(observation.flux, curve, state.flux, value=-1.0)
-            pull = weights.weight * state.flux * residual
-            near = replace(near, coefficients=self.continuum.improve(near.coefficients, pull, near.system))
-            curve = self.continuum.curve(near.coefficients)
-            residual = torch.addcmul(observation.flux, curve, state.flux, value=-1.0)
+        curve, residual, near = self._residual(observation, state, weights.weight)
         weighted = weights.weight * residual
         prior = observation.prior
         cost = vecdot(weighted, residual).double() + prior.price(parameters)
@@ -304,61 +291,3 @@ class Objective:
         solved = self.continuum.solve_with_system(observation.flux, state.flux, weight)
         curve = self.continuum.curve(solved[0])
         return curve, observation.flux - curve * state.flux, Near(*solved)
-
-    def rough_curvature(self, point: Point, weights: Weights) -> Tensor:
-        """As `curvature`, from derivatives at one pixel in `_STRIDE`, with the weight of all."""
-        return self._curvature(point, weights, _STRIDE, None)[0]
-
-    def curvature(self, point: Point, weights: Weights, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Half the second derivatives of the cost by the data, and the covariance of its gradient.
-
-        The continuum is marginalised in both.  The two are one matrix if the errors of pixels are
-        independent and as large as their weights say.
-
-        Parameters
-        ----------
-        point : Point
-            Where; the system of its pseudo-continua must be its own.
-        weights : Weights
-            What pixels count.
-        observation : Observation
-            The data.
-
-        Returns
-        -------
-        curvature, noise : (N, L + 2, L + 2) Tensor
-            float64.
-        """
-        return self._curvature(point, weights, 1, observation)
-
-    def _curvature(
-        self, point: Point, weights: Weights, stride: int, observation: Observation | None
-    ) -> tuple[Tensor, Tensor]:
-        size = len(point.parameters)
-        in_basis = self.forward.jacobian_in_basis(point.state)
-        batch = _CURVATURE_BATCH if weights.weight.device.type == "cpu" else size
-        # The weight of `stride` pixels stands at the one in their middle.
-        number = self.forward.grid.size // stride
-        every = slice(stride // 2, stride * number, stride)
-        root = weights.weight[:, : stride * number].unflatten(1, (-1, stride)).sum(dim=2).sqrt()
-        scale, shape = point.curve[:, every] * root, point.state.flux[:, every] * root
-        blocks, noise = [], []
-        for start in range(0, size, batch):
-            rows = slice(start, start + batch)
-            jacobian = self.forward.jacobian(point.state, in_basis[rows], rows, every, scale[rows])
-            cross = self.continuum.pull((jacobian * shape[rows, None]).flatten(0, 1), stride)
-            factor = point.near.system.factor.rows(rows)
-            imitated = factor.half(cross.unflatten(0, jacobian.shape[:2]).mT)
-            blocks.append(torch.bmm(jacobian, jacobian.mT).double() - imitated.mT @ imitated)
-            if self._shared is not None and observation is not None:
-                imitating = factor.rest(imitated, self.continuum.size).mT
-                some = slice(None, None, SHARED_STRIDE)
-                curve = self.continuum.curve(imitating.flatten(0, 1), SHARED_STRIDE)
-                curve = curve.unflatten(0, jacobian.shape[:2])
-                alone = torch.addcmul(jacobian[:, :, some], curve, shape[rows, None, some], value=-1.0)
-                level = observation.amplitude[rows, None] * point.curve[rows, some]
-                noise.append(
-                    self._shared.more(alone, level, weights.variance[rows, some], weights.weight[rows, some])
-                )
-        curvature = torch.cat(blocks)
-        return curvature, curvature + torch.cat(noise) if noise else curvature

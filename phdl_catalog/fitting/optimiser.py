@@ -16,9 +16,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from phdl_catalog.fitting.objective import Near, Objective, Observation, Point, Weights
+from phdl_catalog.fitting.curvature import Curvature
+from phdl_catalog.fitting.objective import Objective, Observation, Point, Weights
 from phdl_catalog.fitting.step import bounded_step, secant_update
-from phdl_catalog.spectra.continuum import NormalSystem
+from phdl_catalog.fitting.trial import Target, Trial, attempt
 
 #: Errors of the emulator, error floors, outliers and curvature are found twice, first as those of a template
 #: and with a rough curvature; steps after each.
@@ -123,7 +124,7 @@ class _Memory:
         )
 
     def moved(
-        self, point: Point, accept: Tensor, curvature: Tensor, radius: Tensor, length: Tensor
+        self, trial: Trial, accept: Tensor, curvature: Tensor, radius: Tensor, length: Tensor
     ) -> _Memory:
         """The memory after a step, which some stars take and others do not."""
         column = accept[:, None]
@@ -131,10 +132,10 @@ class _Memory:
             0.5
         )
         return _Memory(
-            torch.where(column, point.parameters, self.parameters),
-            torch.where(accept, point.cost, self.cost),
-            torch.where(column, point.gradient, self.gradient),
-            torch.where(column, point.near.coefficients, self.continuum),
+            torch.where(column, trial.parameters, self.parameters),
+            torch.where(accept, trial.cost, self.cost),
+            torch.where(column, trial.gradient, self.gradient),
+            torch.where(column, trial.continuum, self.continuum),
             curvature,
             radius,
             length,
@@ -152,6 +153,10 @@ class _Memory:
         """This memory with that of some of the stars replaced."""
         pairs = zip(self._tensors(), part._tensors(), strict=True)
         return _Memory(*(tensor.index_copy(0, index, values) for tensor, values in pairs))
+
+
+def _target(observation: Observation, point: Point, weights: Weights) -> Target:
+    return Target(observation.flux, weights.weight, observation.prior, point.near.system)
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,7 @@ class Optimiser:
 
     def __init__(self, objective: Objective, fit_blur: bool, tolerance: float) -> None:
         self._objective = objective
+        self._curvature = Curvature(objective)
         self._tolerance = tolerance
         self._fit_blur = fit_blur
 
@@ -211,10 +217,10 @@ class Optimiser:
         weights = objective.first_weights(observation, state)
         weights = objective.weigh(observation, state, weights)
         point = objective.score(observation, parameters, state, weights)
-        curvature = objective.rough_curvature(point, weights) + torch.diag_embed(observation.prior.precision)
-        box, system = self._bounds(parameters), point.near.system
-        memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _FIRST_STEPS)
-        memory, early = self._go_on(observation, weights, system, memory, box, _NEAR, _NEARING_STEPS)
+        curvature = self._curvature.rough(point, weights) + torch.diag_embed(observation.prior.precision)
+        box, target = self._bounds(parameters), _target(observation, point, weights)
+        memory = self._steps(target, _Memory.of(point, curvature), box, _FIRST_STEPS)
+        memory, early = self._go_on(target, memory, box, _NEAR, _NEARING_STEPS)
 
         box = self._bounds(memory.parameters)
         parameters = box.inside(memory.parameters)
@@ -222,13 +228,13 @@ class Optimiser:
         state = objective.forward.evaluate(parameters)
         weights = objective.weigh(observation, state, weights, memory.continuum)
         point = objective.score(observation, parameters, state, weights)
-        system = point.near.system
-        fisher, noise = objective.curvature(point, weights, observation)
+        target = _target(observation, point, weights)
+        fisher, noise = self._curvature.full(point, weights, observation)
         curvature = fisher + torch.diag_embed(observation.prior.precision)
-        memory = self._steps(observation, weights, system, _Memory.of(point, curvature), box, _SECOND_STEPS)
+        memory = self._steps(target, _Memory.of(point, curvature), box, _SECOND_STEPS)
 
         tolerance = self._tolerance
-        memory, later = self._go_on(observation, weights, system, memory, box, tolerance, _PATIENCE)
+        memory, later = self._go_on(target, memory, box, tolerance, _PATIENCE)
         far = torch.nonzero(memory.left >= tolerance).squeeze(1)
         if len(far):
             some = (observation.rows(far), weights.rows(far))
@@ -246,21 +252,14 @@ class Optimiser:
     ) -> tuple[_Memory, Tensor, Tensor, Tensor]:
         """Go on with a new curvature; the memory, the number of steps (N,), and the two matrices."""
         point = self._objective.evaluate(observation, memory.parameters, weights)
-        fisher, noise = self._objective.curvature(point, weights, observation)
+        fisher, noise = self._curvature.full(point, weights, observation)
         memory = _Memory.of(point, fisher + torch.diag_embed(observation.prior.precision))
-        arguments = (observation, weights, point.near.system, memory, box)
-        memory, taken = self._go_on(*arguments, self._tolerance, _LATER_STEPS)
+        target = _target(observation, point, weights)
+        memory, taken = self._go_on(target, memory, box, self._tolerance, _LATER_STEPS)
         return memory, 1 + taken, fisher, noise
 
     def _go_on(
-        self,
-        observation: Observation,
-        weights: Weights,
-        system: NormalSystem,
-        memory: _Memory,
-        box: _Box,
-        length: float,
-        most: int,
+        self, target: Target, memory: _Memory, box: _Box, length: float, most: int
     ) -> tuple[_Memory, Tensor]:
         """More steps for stars that have `length` or more of their way left; and how many (N,)."""
         taken = torch.zeros(len(memory.length), dtype=torch.int64, device=memory.length.device)
@@ -269,27 +268,12 @@ class Optimiser:
             active = torch.nonzero(memory.left >= length).squeeze(1)
             if len(active) == 0:
                 break
-            part = self._steps(
-                observation.rows(active),
-                weights.rows(active),
-                system.rows(active),
-                memory.rows(active),
-                box.rows(active),
-                steps,
-            )
+            part = self._steps(target.rows(active), memory.rows(active), box.rows(active), steps)
             memory = memory.with_rows(active, part)
             taken[active] += steps
         return memory, taken
 
-    def _steps(
-        self,
-        observation: Observation,
-        weights: Weights,
-        system: NormalSystem,
-        memory: _Memory,
-        box: _Box,
-        number: int,
-    ) -> _Memory:
+    def _steps(self, target: Target, memory: _Memory, box: _Box, number: int) -> _Memory:
         """Take the steps of one round."""
         for _ in range(number):
             step, length = bounded_step(
@@ -301,10 +285,15 @@ class Optimiser:
             # The box is convex, so a part of a step that ends inside stays inside.
             part = (memory.radius / length.clamp_min(1e-12)).clamp_max(1.0)
             step = step * part[:, None]
-            near = Near(memory.continuum, system)
-            point = self._objective.evaluate(observation, memory.parameters + step, weights, near)
-            curvature = secant_update(memory.curvature, step, point.gradient - memory.gradient)
-            accept = point.cost <= memory.cost + _SLACK
+            trial = attempt(
+                self._objective.forward,
+                self._objective.continuum,
+                target,
+                memory.parameters + step,
+                memory.continuum,
+            )
+            curvature = secant_update(memory.curvature, step, trial.gradient - memory.gradient)
+            accept = trial.cost <= memory.cost + _SLACK
             taken = length * part
             radius = torch.where(
                 accept, torch.maximum(memory.radius, taken * _RADIUS_UP), taken * _RADIUS_DOWN
@@ -312,5 +301,5 @@ class Optimiser:
             # A rejected step proves nothing, unless it is so short that it could not matter.
             honest = accept | (length < 0.1 * self._tolerance)
             length = torch.where(honest, length, torch.full_like(length, torch.inf))
-            memory = memory.moved(point, accept, curvature, radius, length)
+            memory = memory.moved(trial, accept, curvature, radius, length)
         return memory

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.fitting.kernel import REACH
+from phdl_catalog.fitting.matrix_loops import gram
 
 #: Pixels of which one is looked at: a resolution element has 2.4.
 SHARED_STRIDE = 2
@@ -69,20 +70,28 @@ class SharedError:
             torch.as_tensor(together2, dtype=torch.float32, device=device),
         )
 
-    def more(self, derivatives: Tensor, level: Tensor, variance: Tensor, weight: Tensor) -> Tensor:
-        """By how much the covariance (n, D, D) of the gradient differs from the curvature, float64.
+    def weighted(self, level: Tensor, variance: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """What derivatives (n, D, Q) have to be multiplied by (n, Q) for each of the two parts of `more`.
+
+        Derivatives are those of the flux by the parameters, continuum taken out, times the root of the
+        weight, at one pixel in `SHARED_STRIDE`.
 
         Parameters
         ----------
-        derivatives : (n, D, Q) Tensor
-            Of the flux by the parameters, continuum taken out, times the root of the weight, at one pixel in
-            `SHARED_STRIDE`.
         level : (n, Q) Tensor
             Amplitude of the emulator's error times pseudo-continuum.
         variance, weight : (n, Q) Tensor
             Variances, patterns counted as independent errors, and weights made from them.
         """
-        along = (derivatives * (level * weight.sqrt())[:, None]) @ self._some_modes.T
-        counted = derivatives * (level * (self._some_together2 / variance).sqrt())[:, None]
-        twice = torch.bmm(along, along.mT).double() * SHARED_STRIDE**2
-        return twice - torch.bmm(counted, counted.mT).double() * SHARED_STRIDE
+        return level * weight.sqrt(), level * (self._some_together2 / variance).sqrt()
+
+    def more(self, together: Tensor, counted: Tensor) -> Tensor:
+        """By how much the covariance (n, D, D) of the gradient differs from the curvature, float64.
+
+        Parameters
+        ----------
+        together, counted : (n, D, Q) Tensor
+            Derivatives, multiplied by each of what `weighted` returns.
+        """
+        along = together @ self._some_modes.T
+        return gram(along) * SHARED_STRIDE**2 - gram(counted) * SHARED_STRIDE

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from phdl_catalog.fitting.matrix_loops import active_set, update
+from phdl_catalog.spectra import loops
+
 #: Passes of the active-set method.
 _PASSES = 5
 
@@ -41,7 +44,11 @@ def bounded_step(gradient: Tensor, curvature: Tensor, lower: Tensor, upper: Tens
     right = -gradient * scale
     low, high = lower / scale, upper / scale
 
-    step = _active_set(matrix, right, low, high)
+    if loops.wanted(right.device):
+        step = loops.empty(*right.shape, dtype=torch.float64)
+        loops.for_stars(active_set, len(right), matrix, right, low, high, _PASSES, step)
+    else:
+        step = _active_set(matrix, right, low, high)
     length = (step * torch.bmm(matrix, step[:, :, None])[:, :, 0]).sum(dim=1).clamp_min(0.0).sqrt()
     return step * scale, length
 
@@ -55,26 +62,14 @@ def _active_set(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Ten
     lowest = torch.zeros_like(right[:, 0])
     face = torch.zeros_like(right)
     held = torch.zeros_like(right, dtype=torch.bool)
-    # Where the device is this processor, a look at which stars are not there yet is cheaper than a pass.
-    look = right.device.type == "cpu"
-    rows = torch.arange(len(right), device=right.device)
     for _ in range(_PASSES):
         inside, value, pushed = _on_faces(matrix, right, low, high, held, face)
-        better = value < lowest[rows]
-        best[rows] = torch.where(better[:, None], inside, best[rows])
-        lowest[rows] = torch.where(better, value, lowest[rows])
+        better = value < lowest
+        best = torch.where(better[:, None], inside, best)
+        lowest = torch.where(better, value, lowest)
         # A parameter is held on a face if it would cross it, or is there and pushed against it.
-        holding = (pushed <= low) | (pushed >= high)
-        at = torch.where(pushed <= low, low, high) * holding
-        if look:
-            changed = torch.nonzero(((holding != held) | (at != face)).any(dim=1)).squeeze(1)
-            if len(changed) == 0:
-                break
-            if len(changed) < len(rows):
-                rows, matrix, right, low, high, holding, at = (
-                    tensor[changed] for tensor in (rows, matrix, right, low, high, holding, at)
-                )
-        held, face = holding, at
+        held = (pushed <= low) | (pushed >= high)
+        face = torch.where(pushed <= low, low, high) * held
     return best
 
 
@@ -118,6 +113,10 @@ def secant_update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
     (N, D, D) Tensor
         Positive definite; unchanged where the step is 0.
     """
+    if loops.wanted(step.device):
+        out = torch.empty_like(curvature)
+        loops.for_stars(update, len(step), curvature, step, change, _LEAST_CURVATURE, out)
+        return out
     expected = torch.bmm(curvature, step[:, :, None])[:, :, 0]
     along_expected = (step * expected).sum(dim=1)
     along_change = (step * change).sum(dim=1)

@@ -143,9 +143,10 @@ def _emission(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor
             continue
         window = slice(centre - _HALF_WIDTH, centre + _HALF_WIDTH + 1)
         step = float(wavelength[centre + 1] - wavelength[centre])
-        light = (residual * use / curve.clamp_min(1e-3))[:, window].sum(dim=1)
-        noise = (variance * use / curve.clamp_min(1e-3).square())[:, window].sum(dim=1).sqrt()
-        complete = use[:, window].sum(dim=1) > _HALF_WIDTH
+        used, level = use[:, window], curve[:, window].clamp_min(1e-3)
+        light = (residual[:, window] * used / level).sum(dim=1)
+        noise = (variance[:, window] * used / level.square()).sum(dim=1).sqrt()
+        complete = used.sum(dim=1) > _HALF_WIDTH
         found |= complete & (light * step > _LEAST_WIDTH) & (light > _LEAST_EMISSION * noise)
     return found
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,10 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from phdl_catalog.errors import InputError
+from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.banded import BANDWIDTH, BandedFactor, BandedLayout
 from phdl_catalog.spectra.grid import PixelGrid
+from phdl_catalog.spectra.splines import BandFactor, SplineTable, banded
 
 #: Distance between knots [Angstrom].
 KNOT_SPACING = 60.0
@@ -92,13 +95,13 @@ class NormalSystem:
 
     Parameters
     ----------
-    factor : BandedFactor
-        Of the normal matrices.
+    factor : BandFactor or BandedFactor
+        Of the normal matrices; the latter on other devices than the processor.
     level : (N,) Tensor
         Weight of the regularisation, float64.
     """
 
-    factor: BandedFactor
+    factor: BandFactor | BandedFactor
     level: Tensor
 
     def solve(self, right: Tensor) -> Tensor:
@@ -193,6 +196,8 @@ class ContinuumBasis:
         weight : (N, P) Tensor
             Weight of each pixel for a design of unit flux.
         """
+        if self.in_loops:
+            return NormalSystem(*self.table.factorise(weight, self._banded_stiffness, _STIFFNESS))
         sums = _sums(weight, self.products, self._product_parts)
         rows = sums.new_zeros(len(weight), self._layout.length).index_copy_(1, self.place, sums)
         stiffness, filling, diagonal = self._constants
@@ -218,6 +223,12 @@ class ContinuumBasis:
 
     def solve_with_system(self, target: Tensor, shape: Tensor, weight: Tensor) -> tuple[Tensor, NormalSystem]:
         """As `solve`, and the system that was solved."""
+        if self.in_loops:
+            target, shape, weight = torch.broadcast_tensors(target, shape, weight)
+            coefficients, factor, level = self.table.solve(
+                target, shape, weight, self._banded_stiffness, _STIFFNESS
+            )
+            return coefficients, NormalSystem(factor, level)
         weighted = weight * shape
         system = self.system(weighted * shape)
         return system.solve(self.pull(weighted * target)), system
@@ -248,6 +259,8 @@ class ContinuumBasis:
 
     def curve(self, coefficients: Tensor, stride: int = 1) -> Tensor:
         """The curves (N, P), float32, of coefficients (N, J); or only every `stride`-th pixel of them."""
+        if self.in_loops and stride == 1:
+            return self.table.curves(coefficients)
         values = coefficients.to(self.design.dtype)
         parts = []
         for rows, pixels in self._parts:
@@ -257,7 +270,28 @@ class ContinuumBasis:
 
     def pull(self, values: Tensor, stride: int = 1) -> Tensor:
         """Sums (N, J), float64, of values (N, P) times each spline; with a stride as `_sums` has it."""
+        if self.in_loops and stride == 1:
+            return self.table.sums(values)
         return _sums(values, self.design, self._parts, stride)
+
+    @property
+    def in_loops(self) -> bool:
+        """Whether sums are loops on the processor."""
+        return loops.wanted(self.design.device)
+
+    @cached_property
+    def table(self) -> SplineTable:
+        """The splines as loops take them."""
+        return SplineTable.of(self.design.cpu().numpy())
+
+    def loop_arrays(self, system: NormalSystem) -> tuple[Tensor | NDArray[Any], ...]:
+        """A system, the stiffness and the splines, as the loops of a fit take them."""
+        assert isinstance(system.factor, BandFactor)
+        return system.factor.lower, system.level, self._banded_stiffness, *self.table.arrays
+
+    @cached_property
+    def _banded_stiffness(self) -> Tensor:
+        return torch.as_tensor(banded(self.stiffness.cpu().numpy()))
 
     @cached_property
     def _layout(self) -> BandedLayout:

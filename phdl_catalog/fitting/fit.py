@@ -29,11 +29,15 @@ from phdl_catalog.fitting.starts import make_templates
 from phdl_catalog.fitting.suspects import find_suspects
 from phdl_catalog.fitting.uncertainty import effective_curvature, uncertainty
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
+from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT, PixelGrid
 
 #: Stars worked on together: enough for a few that take many steps to cost the others nothing; 0.7 GB.
 _BATCH_SIZE = {"cpu": 256, "cuda": 1024}
+
+#: Fewest stars that a thread works on together, if there are so many.
+_LEAST_BATCH = 64
 
 
 #: Templates are not the star: a pseudo-continuum as supple as that of the fit would imitate the differences,
@@ -165,13 +169,19 @@ class Fitter:
         leave_out = self._left_out(grid)
         pixels = FittedPixels.empty(grid, len(rows)) if keep_pixels else None
         result = FitResult.empty(self._forward.label_names, len(rows), pixels)
+        threads = torch.get_num_threads() if loops.wanted(self.device) else 1
         batch = self.options.batch_size or _BATCH_SIZE.get(self.device.type, 32)
-        for start in range(0, len(rows), batch):
+        # Threads work on stars of their own; fewer each, so that together they take little more memory.
+        batch = max(1, min(batch, max(batch // threads, _LEAST_BATCH), -(-len(rows) // threads)))
+
+        def fit_part(start: int) -> None:
             part = slice(start, start + batch)
             spectra = prepare_spectra(
                 grid, rows[part], weights[part], bad if len(bad) == 1 else bad[part], leave_out
             )
             self._fit_batch(spectra, np.arange(start, start + len(spectra.flags)), prior.rows(part), result)
+
+        loops.in_threads(fit_part, range(0, len(rows), batch), threads)
         return result
 
     def _fit_batch(

@@ -9,7 +9,7 @@ for the processor; on other devices the same sums are done by torch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
@@ -95,3 +95,22 @@ def for_stars(loop: Callable[..., None], size: int, *arguments: object) -> None:
     parts = [_threads(threads).submit(loop, first, stop, *given) for first, stop in itertools.pairwise(edges)]
     for part in parts:
         part.result()
+
+
+def in_threads(function: Callable[[int], None], numbers: Iterable[int], threads: int) -> None:
+    """Call a function for some numbers, in so many threads at a time; in each, torch uses but one.
+
+    Threads that each do all of a small task wait for each other less than threads that share every one of
+    its operations.
+    """
+    if threads == 1:
+        for number in numbers:
+            function(number)
+        return
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(function, numbers):
+                pass
+    finally:
+        torch.set_num_threads(before)

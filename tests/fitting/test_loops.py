@@ -124,6 +124,24 @@ def test_threads_share_the_stars() -> None:
     assert torch.equal(sums[0], sums[2])
 
 
+def test_a_fit_in_threads_is_the_same(model: LineModel) -> None:
+    sample = simulate(model, 9, snr=60.0, seed=12, largest_rv=200.0)
+    fitter, before, fits = Fitter(model), torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            fits.append(fitter.fit(sample.wavelength, sample.flux, sample.ivar, keep_pixels=True))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, three = fits
+    assert np.abs((one.labels - three.labels) / one.errors).max() < 0.03
+    np.testing.assert_array_equal(one.flags, three.flags)
+    assert one.pixels is not None
+    assert three.pixels is not None
+    np.testing.assert_allclose(one.pixels.model, three.pixels.model, atol=1e-3, equal_nan=True)
+
+
 def test_loops_work_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     occupied = tmp_path / "file"
     occupied.touch()

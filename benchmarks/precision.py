@@ -37,6 +37,10 @@ from phdl_catalog.spectra.mock import Conditions, observe
 from phdl_catalog.spectra.spectrum import Layout, SpectrumHeader
 
 SNRS = (30.0, 50.0, 100.0)
+#: What is asked of scatter and spread, and of bias; and of how many fits.
+LOWEST, HIGHEST, LARGEST_BIAS, ENOUGH = 0.85, 1.15, 0.3, 30
+#: How often stars are drawn again.
+_DRAWS = 200
 SHOWN = (
     "teff", "logg", "v_micro", "fe_h", "c_fe", "mg_fe", "si_fe", "ca_fe", "ti_fe", "cr_fe", "ni_fe", "rv",
 )  # fmt: skip
@@ -51,6 +55,7 @@ class Observed:
     flux: NDArray[np.float32]
     ivar: NDArray[np.float32]
     bad: NDArray[np.bool_]
+    star: NDArray[np.int64]
 
 
 def packaged_sample() -> Path:
@@ -89,7 +94,7 @@ def observe_grid(grid: AbInitioGrid, stars: int, repeats: int, snr: float, seed:
         where = SURVEY_GRID.slice_of(spectrum.grid)
         flux[row, where], ivar[row, where] = spectrum.flux, spectrum.ivar
         bad[row, where] = ~good_pixels(spectrum.ivar, spectrum.andmask, spectrum.ormask)
-    return Observed(grid.labels[rows], rv, flux, ivar, bad)
+    return Observed(grid.labels[rows], rv, flux, ivar, bad, grid.star[rows].astype(np.int64))
 
 
 class Stating:
@@ -141,7 +146,8 @@ def fit(model: Emulator | Stating, observed: Observed, stated: bool) -> FitResul
 
 
 def spread(values: NDArray[np.float64]) -> float:
-    """Half of the central 68 %."""
+    """Half of the central 68 % of those that are numbers."""
+    values = values[np.isfinite(values)]
     return float(np.diff(np.percentile(values, [15.87, 84.13]))[0] / 2) if len(values) > 5 else float("nan")
 
 
@@ -159,6 +165,8 @@ class Precision:
         Median of (fit - truth) / error.
     fits : int
         Unflagged ones, that the last two are of.
+    e_scatter, e_pull, e_bias : float
+        Standard errors of the three: their spread when stars are drawn again, with replacement.
     """
 
     label: str
@@ -167,6 +175,19 @@ class Precision:
     scatter: float
     pull: float
     bias: float
+    e_scatter: float
+    e_pull: float
+    e_bias: float
+
+    @property
+    def beyond(self) -> list[str]:
+        """What misses the aim by more than two standard errors."""
+        misses = {
+            "scatter": self.scatter - HIGHEST,
+            "pull": max(self.pull - HIGHEST, LOWEST - self.pull),
+            "bias": abs(self.bias) - LARGEST_BIAS,
+        }
+        return [name for name, miss in misses.items() if miss > 2.0 * getattr(self, f"e_{name}")]
 
 
 @dataclass(frozen=True)
@@ -176,6 +197,7 @@ class _Fits:
     photons: FitResult
     stated: FitResult
     truth: NDArray[np.float64]
+    star: NDArray[np.int64]
 
 
 def measure(
@@ -198,7 +220,7 @@ def measure(
         for number, (model, grid) in enumerate(parts):
             observed = observe_grid(grid, stars, repeats, snr, seed + 100 * number)
             truth = np.column_stack([observed.labels, observed.rv])
-            found.append(_Fits(fit(model, observed, False), fit(model, observed, True), truth))
+            found.append(_Fits(fit(model, observed, False), fit(model, observed, True), truth, observed.star))
         out += _compare(found, snr, repeats)
     return out
 
@@ -219,25 +241,45 @@ def _compare(found: Sequence[_Fits], snr: float, repeats: int) -> list[Precision
         )
         for kind in ("photons", "stated")
     )
+    # Stars of different parts are different ones.
+    star = np.concatenate([item.star + part * (1 << 32) for part, item in enumerate(found)])
     values, errors, free = of_photons
     grouped = ((values - truth) / errors).reshape(-1, repeats, values.shape[1])
-    steady = free.reshape(grouped.shape).all(axis=1)
+    steady = free.reshape(grouped.shape).all(axis=1, keepdims=True)
     within = (grouped - grouped.mean(axis=1, keepdims=True)) * np.sqrt(repeats / max(repeats - 1, 1))
-    pull, good = (of_stated[0] - truth) / of_stated[1], of_stated[2]
-    out = []
-    for column, name in enumerate((*found[0].stated.label_names, "rv")):
-        some = pull[good[:, column], column]
-        out.append(
-            Precision(
-                label=name,
-                snr=snr,
-                fits=len(some),
-                scatter=spread(within[steady[:, column], :, column].ravel()),
-                pull=spread(some),
-                bias=float(np.median(some)) if len(some) else float("nan"),
-            )
+    within = np.where(steady, within, np.nan).reshape(values.shape)
+    pull = np.where(of_stated[2], (of_stated[0] - truth) / of_stated[1], np.nan)
+    measured = _measures(within, pull)
+    generator, names = np.random.default_rng(0), np.unique(star)
+    rows_of = {name: np.flatnonzero(star == name) for name in names}
+    again = []
+    for _ in range(_DRAWS):
+        rows = np.concatenate([rows_of[name] for name in generator.choice(names, len(names))])
+        again.append(_measures(within[rows], pull[rows]))
+    uncertain = np.std(again, axis=0)
+    return [
+        Precision(
+            name, snr, int(np.isfinite(pull[:, column]).sum()), *measured[:, column], *uncertain[:, column]
         )
-    return out
+        for column, name in enumerate((*found[0].stated.label_names, "rv"))
+    ]
+
+
+def _measures(within: NDArray[np.float64], pull: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scatter, pull and bias (3, C) of columns of numbers (N, C)."""
+    return np.array(
+        [[spread(x), spread(y), float(np.median(y[np.isfinite(y)])) if np.isfinite(y).any() else np.nan]
+         for x, y in zip(within.T, pull.T, strict=True)]
+    ).T  # fmt: skip
+
+
+def print_misses(found: Sequence[Precision]) -> None:
+    """Which labels with enough fits miss the aims significantly."""
+    enough = [item for item in found if item.fits >= ENOUGH]
+    missing = [f"{x.label} at {x.snr:.0f} ({', '.join(x.beyond)})" for x in enough if x.beyond]
+    print(f"Scatter over {HIGHEST}, spread outside {LOWEST} to {HIGHEST} or bias over {LARGEST_BIAS},")
+    print(f"by more than two standard errors, of {len(enough)} labels at an S/N with {ENOUGH} fits:")
+    print("; ".join(missing) or "none", end="\n\n")
 
 
 def print_tables(found: Sequence[Precision], of_what: str) -> None:
@@ -297,6 +339,7 @@ def main() -> None:
         return
     for name, items in found.items():
         print_tables(items, name)
+        print_misses(items)
 
 
 if __name__ == "__main__":

@@ -71,4 +71,6 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	@echo "installing the package and its tests' tools into $(VENV); the first time takes some minutes"
 	@$(BIN)/python -m pip install -qq --editable '.[test]'
+	@echo "compiling the loops of the fit, so that no test waits for it"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m phdl_catalog.fitting.warm_up
 	@touch $@ $(VENV)/.installed

@@ -33,13 +33,6 @@ from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT, PixelGrid
 
-#: Stars worked on together: enough for a few that take many steps to cost the others nothing; 0.7 GB.
-_BATCH_SIZE = {"cpu": 256, "cuda": 1024}
-
-#: Fewest stars that a thread works on together, if there are so many.
-_LEAST_BATCH = 64
-
-
 #: Templates are not the star: a pseudo-continuum as supple as that of the fit would imitate the differences,
 #: so the search for the velocity has knots so many times farther apart.
 _SEARCH_STIFFNESS = 3.0
@@ -170,9 +163,7 @@ class Fitter:
         pixels = FittedPixels.empty(grid, len(rows)) if keep_pixels else None
         result = FitResult.empty(self._forward.label_names, len(rows), pixels)
         threads = torch.get_num_threads() if loops.wanted(self.device) else 1
-        batch = self.options.batch_size or _BATCH_SIZE.get(self.device.type, 32)
-        # Threads work on stars of their own; fewer each, so that together they take little more memory.
-        batch = max(1, min(batch, max(batch // threads, _LEAST_BATCH), -(-len(rows) // threads)))
+        batch = self.options.together(self.device.type, len(rows), threads)
 
         def fit_part(start: int) -> None:
             part = slice(start, start + batch)

@@ -10,6 +10,13 @@ from phdl_catalog.fitting.prior import LabelPrior
 from phdl_catalog.spectra.continuum import ARM_JOIN, KNOT_SPACING
 
 
+#: Stars worked on together: enough for a few that take many steps to cost the others nothing; 0.7 GB.
+_BATCH_SIZE = {"cpu": 256, "cuda": 1024}
+
+#: Fewest stars that a thread works on together, if there are so many.
+_LEAST_BATCH = 64
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """Choices of a fit; recorded with every fit run.
@@ -51,7 +58,7 @@ class FitOptions:
     priors : tuple of LabelPrior
         Gaussian priors on labels; none by default.
     batch_size : int, optional
-        Stars worked on together; None: what suits the device.
+        Stars worked on together, by all threads; None: what suits the device.
     """
 
     mask_telluric: bool = True
@@ -92,6 +99,11 @@ class FitOptions:
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"the option batch_size of a fit must be at least 1, not {self.batch_size}")
+
+    def together(self, device: str, number: int, threads: int) -> int:
+        """How many of `number` stars each of some threads works on at one time, on a type of device."""
+        batch = self.batch_size or _BATCH_SIZE.get(device, 32)
+        return max(1, min(batch, max(batch // threads, _LEAST_BATCH), -(-number // threads)))
 
     def as_dict(self) -> dict[str, Any]:
         """The choices that can change a result, as plain values for JSON."""

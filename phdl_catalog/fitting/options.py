@@ -9,7 +9,6 @@ from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.prior import LabelPrior
 from phdl_catalog.spectra.continuum import ARM_JOIN, KNOT_SPACING
 
-
 #: Stars worked on together: enough for a few that take many steps to cost the others nothing; 0.7 GB.
 _BATCH_SIZE = {"cpu": 256, "cuda": 1024}
 

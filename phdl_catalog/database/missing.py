@@ -1,17 +1,33 @@
 """Which selected spectra are missing, and how they are cut into chunks, ten million as well as ten.
 
 Missing are those that no run with the same release, model and configuration has.  They are never sorted all
-at once, nor sent here: one pass counts them shard by shard; then a stretch of shards after the other is found
-by the index on the places of pixels, sorted in memory, and cut.  So the time grows as the number of spectra,
-and memory does not grow.
+at once, nor sent here: one pass counts what is selected shard by shard, a look at what is covered says how
+much of that is missing; then a stretch of shards after the other is found by the index on the places of
+pixels, sorted in memory, and cut.  So the time grows as the number of spectra, and memory as that of shards.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Connection, cast, column, func, insert, literal, select, table, text
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Select,
+    cast,
+    column,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    table,
+    text,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from phdl_catalog.database.models import FitChunk, Spectrum
@@ -37,7 +53,7 @@ class Stretch:
     spectra : int
         Missing spectra in them.
     first_id, last_id : int
-        The least and the greatest key of these spectra.
+        The least and the greatest key of what is selected in them.
     """
 
     first_shard: str
@@ -45,6 +61,16 @@ class Stretch:
     spectra: int
     first_id: int
     last_id: int
+
+    def with_shard(self, row: Row[Any]) -> Stretch:
+        """This stretch and the next shard."""
+        return replace(
+            self,
+            last_shard=row.shard,
+            spectra=self.spectra + row.missing,
+            first_id=min(self.first_id, row.first_id),
+            last_id=max(self.last_id, row.last_id),
+        )
 
 
 @dataclass(frozen=True)
@@ -100,18 +126,16 @@ def find_missing(connection: Connection, request: RunRequest, release_id: int) -
             "configuration_hash": request.configuration_hash,
         },
     )
-    covered = bool(connection.scalar(select(select(_COVERED).exists())))
-    if covered:
+    covered: tuple[int, int] | None = None
+    if connection.scalar(select(select(_COVERED).exists())):
         # Two indexes side by side need neither memory nor disk, where a hash of ten million goes to disk.
         connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
         connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
-    stretches = _stretches(connection, _missing(request, release_id, covered=covered))
-    if covered:
-        counted = select(func.count(Spectrum.spectrum_id)).where(request.selection.condition(release_id))
-        selected = int(connection.scalar(counted) or 0)
-    else:
-        selected = sum(stretch.spectra for stretch in stretches)
-    return Missing(selected, covered, stretches)
+        ends = func.min(_COVERED.c.spectrum_id), func.max(_COVERED.c.spectrum_id)
+        first, last = connection.execute(select(*ends)).one()
+        covered = first, last
+    counted = connection.execute(_by_shard(request.selection.condition(release_id), covered)).all()
+    return Missing(sum(row.selected for row in counted), covered is not None, _stretches(counted))
 
 
 def missing_spectra(connection: Connection, request: RunRequest, release_id: int, limit: int) -> list[int]:
@@ -162,32 +186,49 @@ def _missing(
     return selected & ~known.exists() if covered else selected
 
 
-def _stretches(connection: Connection, missing: Any) -> tuple[Stretch, ...]:
-    shards = (
-        select(
-            Spectrum.shard,
-            func.count().label("spectra"),
-            func.min(Spectrum.spectrum_id).label("first_id"),
-            func.max(Spectrum.spectrum_id).label("last_id"),
-        )
-        .where(missing)
-        .group_by(Spectrum.shard)
-        .subquery()
+def _by_shard(selected: Any, covered: tuple[int, int] | None) -> Select[Any]:
+    """Query for each shard, in their order: how many are selected, how many of those missing, and their keys.
+
+    What is covered is looked up between the first and the last of it alone: while a release grows, most of it
+    is not there.
+    """
+    key, shard, n = Spectrum.spectrum_id, Spectrum.shard, func.count()
+    keys = func.min(key).label("first_id"), func.max(key).label("last_id")
+    if covered is None:
+        columns: tuple[Any, ...] = (shard, n.label("selected"), n.label("missing"), *keys)
+        return select(*columns).where(selected).group_by(shard).order_by(shard)
+    once = select(_COVERED.c.spectrum_id).distinct().subquery()
+    inside = (
+        select(shard, n.label("n"), func.count(once.c.spectrum_id).label("known"), *keys)
+        .outerjoin(once, once.c.spectrum_id == key)
+        .where(selected, key.between(*covered))
     )
-    before = func.sum(shards.c.spectra).over(order_by=shards.c.shard) - shards.c.spectra
-    placed = select(shards, func.div(before, STRETCH).label("stretch")).subquery()
-    stretches = (
+    outside = select(shard, n, literal(0), *keys).where(selected, or_(key < covered[0], key > covered[1]))
+    both = union_all(inside.group_by(shard), outside.group_by(shard)).subquery().c
+    return (
         select(
-            func.min(placed.c.shard),
-            func.max(placed.c.shard),
-            cast(func.sum(placed.c.spectra), BigInteger),
-            func.min(placed.c.first_id),
-            func.max(placed.c.last_id),
+            both.shard,
+            cast(func.sum(both.n), BigInteger).label("selected"),
+            cast(func.sum(both.n - both.known), BigInteger).label("missing"),
+            func.min(both.first_id).label("first_id"),
+            func.max(both.last_id).label("last_id"),
         )
-        .group_by(placed.c.stretch)
-        .order_by(placed.c.stretch)
+        .group_by(both.shard)
+        .order_by(both.shard)
     )
-    return tuple(Stretch(*row) for row in connection.execute(stretches))
+
+
+def _stretches(counted: Sequence[Row[Any]]) -> tuple[Stretch, ...]:
+    """Neighbouring shards of which something is missing, together until there is enough for a stretch."""
+    stretches: list[Stretch] = []
+    for row in counted:
+        if not row.missing:
+            continue
+        if stretches and stretches[-1].spectra + row.missing <= STRETCH:
+            stretches[-1] = stretches[-1].with_shard(row)
+        else:
+            stretches.append(Stretch(row.shard, row.shard, row.missing, row.first_id, row.last_id))
+    return tuple(stretches)
 
 
 def _cut(connection: Connection, chosen: Any, size: int, run: int, priority: int) -> Added:

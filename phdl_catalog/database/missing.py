@@ -1,9 +1,9 @@
 """Which selected spectra are missing, and how they are cut into chunks, ten million as well as ten.
 
 Missing are those that no run with the same release, model and configuration has.  They are never sorted all
-at once, nor sent here: one pass counts what is selected shard by shard, a look at what is covered says how
-much of that is missing; then a stretch of shards after the other is found by the index on the places of
-pixels, sorted in memory, and cut.  So the time grows as the number of spectra, and memory as that of shards.
+at once, nor sent here: one pass counts them shard by shard, and looks up what is covered where that is; then
+a stretch of shards after the other is found by the index on the places of pixels, sorted in memory, and cut.
+So the time grows as the number of spectra, and memory as that of shards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     cast,
     column,
+    false,
     func,
     insert,
     literal,
@@ -53,7 +54,7 @@ class Stretch:
     spectra : int
         Missing spectra in them.
     first_id, last_id : int
-        The least and the greatest key of what is selected in them.
+        The least and the greatest key of these spectra.
     """
 
     first_shard: str
@@ -126,16 +127,22 @@ def find_missing(connection: Connection, request: RunRequest, release_id: int) -
             "configuration_hash": request.configuration_hash,
         },
     )
-    covered: tuple[int, int] | None = None
-    if connection.scalar(select(select(_COVERED).exists())):
-        # Two indexes side by side need neither memory nor disk, where a hash of ten million goes to disk.
-        connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
-        connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
-        ends = func.min(_COVERED.c.spectrum_id), func.max(_COVERED.c.spectrum_id)
-        first, last = connection.execute(select(*ends)).one()
-        covered = first, last
-    counted = connection.execute(_by_shard(request.selection.condition(release_id), covered)).all()
-    return Missing(sum(row.selected for row in counted), covered is not None, _stretches(counted))
+    selected, key = request.selection.condition(release_id), Spectrum.spectrum_id
+    covered = bool(connection.scalar(select(select(_COVERED).exists())))
+    if not covered:
+        counted = connection.execute(_by_shard(false(), selected)).all()
+        return Missing(sum(row.missing for row in counted), False, _stretches(counted))
+    # Two indexes side by side need neither memory nor disk, where a hash of ten million goes to disk.
+    connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
+    connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
+    # Beyond the keys that are covered, where most is while a release grows, nothing need be looked up.
+    ends = func.min(_COVERED.c.spectrum_id), func.max(_COVERED.c.spectrum_id)
+    first, last = connection.execute(select(*ends)).one()
+    among, beyond = key.between(first, last), or_(key < first, key > last)
+    missing = _missing(request, release_id) & among
+    counted = connection.execute(_by_shard(missing, selected & beyond)).all()
+    n_among = connection.scalar(select(func.count(key)).where(selected, among)) or 0
+    return Missing(n_among + sum(row.beyond for row in counted), True, _stretches(counted))
 
 
 def missing_spectra(connection: Connection, request: RunRequest, release_id: int, limit: int) -> list[int]:
@@ -186,30 +193,24 @@ def _missing(
     return selected & ~known.exists() if covered else selected
 
 
-def _by_shard(selected: Any, covered: tuple[int, int] | None) -> Select[Any]:
-    """Query for each shard, in their order: how many are selected, how many of those missing, and their keys.
+def _by_shard(missing: Any, uncovered: Any) -> Select[Any]:
+    """Query for each shard, in their order: how many are missing, how many of those `uncovered`, their keys.
 
-    What is covered is looked up between the first and the last of it alone: while a release grows, most of it
-    is not there.
+    Parameters
+    ----------
+    missing, uncovered
+        Conditions of those among the keys that are covered, and of those beyond them; both hold for none.
     """
     key, shard, n = Spectrum.spectrum_id, Spectrum.shard, func.count()
     keys = func.min(key).label("first_id"), func.max(key).label("last_id")
-    if covered is None:
-        columns: tuple[Any, ...] = (shard, n.label("selected"), n.label("missing"), *keys)
-        return select(*columns).where(selected).group_by(shard).order_by(shard)
-    once = select(_COVERED.c.spectrum_id).distinct().subquery()
-    inside = (
-        select(shard, n.label("n"), func.count(once.c.spectrum_id).label("known"), *keys)
-        .outerjoin(once, once.c.spectrum_id == key)
-        .where(selected, key.between(*covered))
-    )
-    outside = select(shard, n, literal(0), *keys).where(selected, or_(key < covered[0], key > covered[1]))
-    both = union_all(inside.group_by(shard), outside.group_by(shard)).subquery().c
+    among = select(shard, n.label("n"), literal(0).label("beyond"), *keys).where(missing).group_by(shard)
+    beyond = select(shard, n, n, *keys).where(uncovered).group_by(shard)
+    both = union_all(among, beyond).subquery().c
     return (
         select(
             both.shard,
-            cast(func.sum(both.n), BigInteger).label("selected"),
-            cast(func.sum(both.n - both.known), BigInteger).label("missing"),
+            cast(func.sum(both.n), BigInteger).label("missing"),
+            cast(func.sum(both.beyond), BigInteger).label("beyond"),
             func.min(both.first_id).label("first_id"),
             func.max(both.last_id).label("last_id"),
         )
@@ -219,11 +220,9 @@ def _by_shard(selected: Any, covered: tuple[int, int] | None) -> Select[Any]:
 
 
 def _stretches(counted: Sequence[Row[Any]]) -> tuple[Stretch, ...]:
-    """Neighbouring shards of which something is missing, together until there is enough for a stretch."""
+    """Neighbouring shards, together until there is enough for a stretch."""
     stretches: list[Stretch] = []
     for row in counted:
-        if not row.missing:
-            continue
         if stretches and stretches[-1].spectra + row.missing <= STRETCH:
             stretches[-1] = stretches[-1].with_shard(row)
         else:

@@ -13,7 +13,7 @@ BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs compose clean clean-demo
+.PHONY: help install demo test lint format docs compose clean clean-demo env
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,14 @@ format: $(VENV)/.installed-test ## format the code
 docs: $(VENV)/.installed ## write the parts of the documentation that come from the code
 	$(BIN)/python -m phdl_catalog.cli.reference docs/reference/cli.md
 	$(BIN)/python -m phdl_catalog.catalog.reference docs/reference/catalog.md
+
+env: ## choose passwords for docker compose, at random, into .env
+	@test ! -e .env || { echo ".env is there already: edit it, or remove it first"; exit 1; }
+	@umask 077; while IFS= read -r line; do \
+	    case "$$line" in *_PASSWORD=) line="$$line$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')";; esac; \
+	    printf '%s\n' "$$line"; \
+	done <.env.example >.env
+	@echo "passwords are in .env, which only you can read; next: docker compose up --build --detach"
 
 compose: ## check docker-compose.yml with the tool, if it is there
 	@if command -v docker-compose >/dev/null 2>&1; then docker-compose config --quiet; \

@@ -271,6 +271,9 @@ def _enqueue(engine: Engine, table: Table, size: int) -> None:
     with engine.connect() as connection:
         request = RunRequest(RELEASE, find_model(connection, MODEL), Selection(), {})
         session = psutil.Process(connection.scalar(text("SELECT pg_backend_pid()")) or 0)
+        # One process: what it took is all there is.
+        connection.execute(text("SET max_parallel_workers_per_gather = 0"))
+        connection.commit()
         for what, do, keep in (
             ("fit plan", needed, False),
             ("fit enqueue, of what is new", enqueue, True),

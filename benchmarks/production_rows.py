@@ -172,6 +172,8 @@ def add_spectra(engine: Engine, first: int, last: int) -> None:
         connection.execute(text(_SPECTRA), {"gaia": _GAIA, "first": max(first, there), "last": last})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE phdl.spectrum"))
+        # Otherwise what is measured next writes these pages too, to make room for its own.
+        connection.execute(text("CHECKPOINT"))
 
 
 def add_bare_spectra(engine: Engine, count: int) -> None:

@@ -50,6 +50,14 @@ class Settings(BaseSettings):
     store_url: str | None = Field(
         default=None, description="Where pixel shards live, any fsspec URL; unset: DATA_DIR/shards."
     )
+    worker_password: SecretStr | None = Field(
+        default=None, description="Given to the role phdl_worker by `phdl db upgrade`; unset: as it is."
+    )
+    dispatcher_password: SecretStr | None = Field(
+        default=None, description="The same for the role phdl_dispatcher."
+    )
+    pages_password: SecretStr | None = Field(default=None, description="The same for the role phdl_pages.")
+    reader_password: SecretStr | None = Field(default=None, description="The same for the role phdl_reader.")
     threads: int = Field(default_factory=_cores, ge=1, description="Threads for numerical work.")
 
     @property

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine, text
 
+from phdl_catalog.database.roles import DISPATCHER, WORKER
 from phdl_catalog.services.postgres_server import PostgresServer
 from phdl_catalog.services.redis_server import RedisServer
 
@@ -74,8 +75,15 @@ class Stage:
         self.processes.append(process)
         return process
 
-    def worker(self, concurrency: int = 1, queues: str = "phdl.fit", **environment: str) -> Process:
-        """A Celery worker whose fit is that of `job_worker`."""
+    def worker(self, concurrency: int = 1, **environment: str) -> Process:
+        """A Celery worker whose fit is that of `job_worker`; it has a worker's rights and no more."""
+        return self._celery(concurrency, "phdl.fit", self._as(WORKER) | environment)
+
+    def control_worker(self) -> Process:
+        """The Celery worker that does what beat asks for, with a dispatcher's rights and no more."""
+        return self._celery(1, "phdl.control", self._as(DISPATCHER))
+
+    def _celery(self, concurrency: int, queues: str, environment: dict[str, str]) -> Process:
         return self.start(
             "celery", "--quiet", "-A", "job_worker", "worker", "--concurrency", str(concurrency), "--queues",
             queues, "--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat",
@@ -83,7 +91,11 @@ class Stage:
         )  # fmt: skip
 
     def dispatcher(self) -> Process:
-        return self.start("workers.dispatch_forever")
+        """A dispatcher, with a dispatcher's rights and no more."""
+        return self.start("workers.dispatch_forever", **self._as(DISPATCHER))
+
+    def _as(self, role: str) -> dict[str, str]:
+        return {"PHDL_DATABASE_URL": self.postgres.url("stage", role)}
 
     def children(self, process: Process) -> list[int]:
         """Processes that a worker has forked."""

@@ -60,8 +60,13 @@ class Child:
             self._popen = None
         elif self._popen is None and now >= self._next_start:
             # A session of its own: Ctrl-C in the terminal reaches this process only, which stops the others.
+            # What Celery says on stdout is in the log too, and stdout is the document of `--json`.
             self._popen = subprocess.Popen(
-                self._command, env=self._environment, start_new_session=True, stdin=subprocess.DEVNULL
+                self._command,
+                env=self._environment,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
             )
             self._started = now
         return ended

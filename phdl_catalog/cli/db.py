@@ -17,17 +17,26 @@ DeepOption = Annotated[
 
 @_app.command()
 def upgrade(as_json: JsonOption = False) -> None:
-    """Apply the migrations that are missing; with nothing missing it does nothing."""
+    """Apply the migrations that are missing, and make the roles; with nothing missing it does nothing.
+
+    Roles for which the settings have a password (PHDL_WORKER_PASSWORD, PHDL_DISPATCHER_PASSWORD,
+    PHDL_PAGES_PASSWORD, PHDL_READER_PASSWORD) are given it.
+    """
     from phdl_catalog.database import migrate
+    from phdl_catalog.database.roles import chosen_passwords
     from phdl_catalog.database.session import connect
+    from phdl_catalog.settings import get_settings
 
     engine = connect(pooled=False)
-    changed = migrate.upgrade(engine)
+    passwords = chosen_passwords(get_settings())
+    changed = migrate.upgrade(engine, passwords)
     now = migrate.schema_status(engine)
     if as_json:
-        print_json({"changed": changed, "revision": now.current})
-    else:
-        typer.echo(f"upgraded to revision {now.current}" if changed else f"already at revision {now.current}")
+        print_json({"changed": changed, "revision": now.current, "passwords_set": sorted(passwords)})
+        return
+    typer.echo(f"upgraded to revision {now.current}" if changed else f"already at revision {now.current}")
+    if passwords:
+        typer.echo(f"passwords set for {', '.join(passwords)}")
 
 
 @_app.command()

@@ -62,7 +62,9 @@ def ingest(
         listed = [asdict(conflict) for conflict in summary.conflict_list]
         for item in listed:
             item["obsid"] = None if item["obsid"] is None else str(item["obsid"])
-        print_json(document | {"rate": summary.rate, "conflicting": listed})
+        # `asdict` makes pairs of what a Counter counts.
+        reasons = dict(summary.reasons)
+        print_json(document | {"reasons": reasons, "rate": summary.rate, "conflicting": listed})
         for conflict in summary.conflict_list:
             stderr.print(f"conflict: {printable(conflict.detail)}", highlight=False, soft_wrap=True)
         if summary.conflicts:

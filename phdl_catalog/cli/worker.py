@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from phdl_catalog.cli.output import JsonOption, print_json, progress_bar, stderr
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 _LogLevel = Annotated[
     str, typer.Option("--log-level", help="Least level of the logs on stderr: DEBUG, INFO, WARNING, ERROR.")
@@ -70,6 +73,8 @@ def worker(
 
     engine = connect(pooled=False)
     migrate.check(engine)
+    if with_dispatcher:
+        _require_dispatchers_rights(engine)
     check_broker(make_app())
     level = (log_level or ("WARNING" if until_idle else "INFO")).upper()
     logs.configure(level)
@@ -98,5 +103,20 @@ def dispatcher(
     from workers.dispatch_forever import dispatch_forever
     from workers.metrics import MetricsAddress
 
-    migrate.check(connect(pooled=False))
+    engine = connect(pooled=False)
+    migrate.check(engine)
+    _require_dispatchers_rights(engine)
     dispatch_forever(log_level.upper(), MetricsAddress(metrics_port, metrics_host) if metrics_port else None)
+
+
+def _require_dispatchers_rights(engine: Engine) -> None:
+    """A dispatcher that may not close runs would fail at its first round, and be started again for ever."""
+    from phdl_catalog.database.roles import DISPATCHER, may_dispatch
+    from phdl_catalog.errors import StateError
+
+    with engine.connect() as connection:
+        if not may_dispatch(connection):
+            raise StateError(
+                f"{engine.url.username} may not close runs in the database, as a dispatcher does: run "
+                f"`phdl worker --no-dispatcher` here, and somewhere `phdl dispatcher` as {DISPATCHER}"
+            )

@@ -34,7 +34,7 @@ class Plan:
     release, model : str
         What would be fitted with what.
     selection : dict
-        Which spectra.
+        Which spectra; of a list of obsids, how many.
     run : int or None
         The run there is already.
     selected, spectra, chunks, chunk_size : int
@@ -122,7 +122,7 @@ def plan_run(connection: Connection, request: RunRequest, store: PixelStore, *, 
     return Plan(
         release=request.release,
         model=model.name,
-        selection=request.selection.as_dict(),
+        selection=request.selection.summary(),
         run=need.run,
         selected=need.selected,
         spectra=need.missing,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, text
 
 import phdl_catalog
@@ -84,11 +85,18 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-def upgrade(engine: Engine) -> bool:
+def upgrade(engine: Engine, passwords: Mapping[str, SecretStr] | None = None) -> bool:
     """Make the roles, apply the migrations that are missing, and grant the roles what they may do.
 
     All in one transaction: a migration that fails leaves the database as it was.  Two processes at once are
     harmless.
+
+    Parameters
+    ----------
+    engine : Engine
+        Database, as its owner.
+    passwords : mapping, optional
+        Passwords for roles; those without one keep what they have.
 
     Returns
     -------
@@ -110,6 +118,7 @@ def upgrade(engine: Engine) -> bool:
         if not before.matches:
             command.upgrade(alembic_config(connection), "head")
         roles.grant(connection, sql_file("roles.sql"))
+        roles.set_passwords(connection, passwords or {})
     return not before.matches
 
 

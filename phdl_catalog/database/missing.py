@@ -1,17 +1,34 @@
 """Which selected spectra are missing, and how they are cut into chunks, ten million as well as ten.
 
 Missing are those that no run with the same release, model and configuration has.  They are never sorted all
-at once, nor sent here: one pass counts them shard by shard; then a stretch of shards after the other is found
-by the index on the places of pixels, sorted in memory, and cut.  So the time grows as the number of spectra,
-and memory does not grow.
+at once, nor sent here: one pass counts them shard by shard, and looks up what is covered where that is; then
+a stretch of shards after the other is found by the index on the places of pixels, sorted in memory, and cut.
+So the time grows as the number of spectra, and memory as that of shards.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Connection, cast, column, func, insert, literal, select, table, text
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Select,
+    cast,
+    column,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    table,
+    text,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from phdl_catalog.database.models import FitChunk, Spectrum
@@ -45,6 +62,16 @@ class Stretch:
     spectra: int
     first_id: int
     last_id: int
+
+    def with_shard(self, row: Row[Any]) -> Stretch:
+        """This stretch and the next shard."""
+        return replace(
+            self,
+            last_shard=row.shard,
+            spectra=self.spectra + row.missing,
+            first_id=min(self.first_id, row.first_id),
+            last_id=max(self.last_id, row.last_id),
+        )
 
 
 @dataclass(frozen=True)
@@ -100,18 +127,22 @@ def find_missing(connection: Connection, request: RunRequest, release_id: int) -
             "configuration_hash": request.configuration_hash,
         },
     )
+    selected, key = request.selection.condition(release_id), Spectrum.spectrum_id
     covered = bool(connection.scalar(select(select(_COVERED).exists())))
-    if covered:
-        # Two indexes side by side need neither memory nor disk, where a hash of ten million goes to disk.
-        connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
-        connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
-    stretches = _stretches(connection, _missing(request, release_id, covered=covered))
-    if covered:
-        counted = select(func.count(Spectrum.spectrum_id)).where(request.selection.condition(release_id))
-        selected = int(connection.scalar(counted) or 0)
-    else:
-        selected = sum(stretch.spectra for stretch in stretches)
-    return Missing(selected, covered, stretches)
+    if not covered:
+        counted = connection.execute(_by_shard(false(), selected)).all()
+        return Missing(sum(row.missing for row in counted), False, _stretches(counted))
+    # Two indexes side by side need neither memory nor disk, where a hash of ten million goes to disk.
+    connection.execute(text("CREATE INDEX ON pg_temp.covered_spectrum (spectrum_id)"))
+    connection.execute(text("ANALYZE pg_temp.covered_spectrum"))
+    # Beyond the keys that are covered, where most is while a release grows, nothing need be looked up.
+    ends = func.min(_COVERED.c.spectrum_id), func.max(_COVERED.c.spectrum_id)
+    first, last = connection.execute(select(*ends)).one()
+    among, beyond = key.between(first, last), or_(key < first, key > last)
+    missing = _missing(request, release_id) & among
+    counted = connection.execute(_by_shard(missing, selected & beyond)).all()
+    n_among = connection.scalar(select(func.count(key)).where(selected, among)) or 0
+    return Missing(n_among + sum(row.beyond for row in counted), True, _stretches(counted))
 
 
 def missing_spectra(connection: Connection, request: RunRequest, release_id: int, limit: int) -> list[int]:
@@ -162,32 +193,41 @@ def _missing(
     return selected & ~known.exists() if covered else selected
 
 
-def _stretches(connection: Connection, missing: Any) -> tuple[Stretch, ...]:
-    shards = (
+def _by_shard(missing: Any, uncovered: Any) -> Select[Any]:
+    """Query for each shard, in their order: how many are missing, how many of those `uncovered`, their keys.
+
+    Parameters
+    ----------
+    missing, uncovered
+        Conditions of those among the keys that are covered, and of those beyond them; both hold for none.
+    """
+    key, shard, n = Spectrum.spectrum_id, Spectrum.shard, func.count()
+    keys = func.min(key).label("first_id"), func.max(key).label("last_id")
+    among = select(shard, n.label("n"), literal(0).label("beyond"), *keys).where(missing).group_by(shard)
+    beyond = select(shard, n, n, *keys).where(uncovered).group_by(shard)
+    both = union_all(among, beyond).subquery().c
+    return (
         select(
-            Spectrum.shard,
-            func.count().label("spectra"),
-            func.min(Spectrum.spectrum_id).label("first_id"),
-            func.max(Spectrum.spectrum_id).label("last_id"),
+            both.shard,
+            cast(func.sum(both.n), BigInteger).label("missing"),
+            cast(func.sum(both.beyond), BigInteger).label("beyond"),
+            func.min(both.first_id).label("first_id"),
+            func.max(both.last_id).label("last_id"),
         )
-        .where(missing)
-        .group_by(Spectrum.shard)
-        .subquery()
+        .group_by(both.shard)
+        .order_by(both.shard)
     )
-    before = func.sum(shards.c.spectra).over(order_by=shards.c.shard) - shards.c.spectra
-    placed = select(shards, func.div(before, STRETCH).label("stretch")).subquery()
-    stretches = (
-        select(
-            func.min(placed.c.shard),
-            func.max(placed.c.shard),
-            cast(func.sum(placed.c.spectra), BigInteger),
-            func.min(placed.c.first_id),
-            func.max(placed.c.last_id),
-        )
-        .group_by(placed.c.stretch)
-        .order_by(placed.c.stretch)
-    )
-    return tuple(Stretch(*row) for row in connection.execute(stretches))
+
+
+def _stretches(counted: Sequence[Row[Any]]) -> tuple[Stretch, ...]:
+    """Neighbouring shards, together until there is enough for a stretch."""
+    stretches: list[Stretch] = []
+    for row in counted:
+        if stretches and stretches[-1].spectra + row.missing <= STRETCH:
+            stretches[-1] = stretches[-1].with_shard(row)
+        else:
+            stretches.append(Stretch(row.shard, row.shard, row.missing, row.first_id, row.last_id))
+    return tuple(stretches)
 
 
 def _cut(connection: Connection, chosen: Any, size: int, run: int, priority: int) -> Added:

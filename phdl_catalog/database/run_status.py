@@ -49,7 +49,7 @@ class RunStatus:
     oldest_due_s : float or None
         How long the oldest chunk that could run has been waiting [s].
     priority, created_at, finished_at, selection
-        As in ``fit_run``.
+        As in ``fit_run``; of a list of obsids, how many.
     """
 
     run: int

@@ -75,6 +75,13 @@ class Selection:
             chosen["where"] = " ".join(self.where.split())
         return chosen
 
+    def summary(self) -> dict[str, Any]:
+        """The same for a person or a program to look at: of a list of obsids, which may be long, how many."""
+        chosen = self.as_dict()
+        if "obsids" in chosen:
+            chosen["n_obsids"] = len(chosen.pop("obsids"))
+        return chosen
+
     def condition(self, release_id: int) -> ColumnElement[bool]:
         """The same as an expression over the table ``spectrum``.
 

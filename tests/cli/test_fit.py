@@ -59,6 +59,16 @@ def test_the_second_enqueue_says_that_the_run_exists(release: Engine) -> None:
     assert "exists already" in spoken.stdout
 
 
+def test_of_a_list_of_obsids_a_program_is_told_how_many(release: Engine, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("obsid snr\n3 10\n# 4\n7\n\n8888\n")
+    chosen = ("dr10", "--model", "small", "--min-snr-g", "1", "--obsid-file", str(listed))
+    plan = phdl("fit", "plan", *chosen, "--no-measure")
+    assert (plan["selected"], plan["selection"]) == (2, {"min_snr_g": 1.0, "n_obsids": 3})
+    run = phdl("fit", "enqueue", *chosen)["run"]
+    assert phdl("fit", "status", str(run))["runs"][0]["selection"] == plan["selection"]
+
+
 def test_the_status_has_the_shape_that_other_programs_rely_on(release: Engine) -> None:
     run = phdl("fit", "enqueue", "dr10", "--model", "small", "--chunk-size", "5")["run"]
     run_chunk(1, bench(quick_fit))

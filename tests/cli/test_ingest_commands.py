@@ -66,6 +66,7 @@ def test_conflict_ends_with_exit_code_1_and_both_names(folder: Path) -> None:
     assert result.exit_code == 1
     document = json.loads(result.stdout)
     assert (document["accepted"], document["conflicts"]) == (2, 1)
+    assert document["reasons"] == {"not_fits": 1}
     assert document["conflicting"][0]["obsid"] == "11"
     assert document["conflicting"][0]["file"].endswith("d.fits")
     assert document["conflicting"][0]["known_file"].endswith("a.fits")

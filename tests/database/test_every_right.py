@@ -1,4 +1,4 @@
-"""What the two roles may do, table by table: the whole list, so that a new table needs a decision."""
+"""What the roles may do, table by table: the whole list, so that a new table needs a decision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from database_rows import add_model
 from sqlalchemy import Engine, text
 
-from phdl_catalog.database.roles import READER, WORKER
+from phdl_catalog.database.roles import DISPATCHER, PAGES, READER, ROLES, WORKER
 
 #: Tables of schema phdl that the worker changes, and how; all else it reads or does not see at all.
 WORKER_CHANGES = {
@@ -19,6 +19,14 @@ WORKER_CHANGES = {
     "calibration_member": {"INSERT"},
     "calibration_cell": {"INSERT"},
     "calibration_polynomial": {"INSERT"},
+}
+
+#: The same of the dispatcher, which besides closes runs: two columns of `fit_run`.
+DISPATCHER_CHANGES = {
+    "fit": {"INSERT", "UPDATE"},
+    "fit_chunk": {"INSERT", "UPDATE"},
+    "event": {"INSERT"},
+    "calibration_request": {"UPDATE"},
 }
 
 _RIGHTS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
@@ -52,12 +60,27 @@ def test_the_worker_changes_what_is_listed_and_nothing_else(filled: Engine) -> N
     assert rights(filled, WORKER, _RIGHTS) == WORKER_CHANGES
 
 
-def test_the_worker_does_not_read_the_published_catalogue(filled: Engine) -> None:
-    assert not [name for name in rights(filled, WORKER, ("SELECT",)) if name.startswith("catalog.")]
+def test_the_dispatcher_changes_what_is_listed_and_two_columns_of_runs(filled: Engine) -> None:
+    assert rights(filled, DISPATCHER, _RIGHTS) == DISPATCHER_CHANGES
+    query = text(
+        "SELECT attrelid::regclass::text, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
+        "WHERE relnamespace = 'phdl'::regnamespace AND attnum > 0 AND NOT attisdropped "
+        "AND has_column_privilege(:role, attrelid, attnum, 'UPDATE') "
+        "AND NOT has_table_privilege(:role, attrelid, 'UPDATE')"
+    )
+    with filled.connect() as connection:
+        columns = {tuple(row) for row in connection.execute(query, {"role": DISPATCHER})}
+    assert columns == {("phdl.fit_run", "state"), ("phdl.fit_run", "finished_at")}
 
 
-def test_the_reader_changes_nothing_at_all(filled: Engine) -> None:
-    assert rights(filled, READER, _RIGHTS) == {}
+@pytest.mark.parametrize("role", [WORKER, DISPATCHER])
+def test_who_does_the_jobs_does_not_read_the_published_catalogue(filled: Engine, role: str) -> None:
+    assert not [name for name in rights(filled, role, ("SELECT",)) if name.startswith("catalog.")]
+
+
+@pytest.mark.parametrize("role", [READER, PAGES])
+def test_who_reads_changes_nothing_at_all(filled: Engine, role: str) -> None:
+    assert rights(filled, role, _RIGHTS) == {}
 
 
 def test_the_reader_reads_the_published_tables_and_the_views_of_labels(filled: Engine) -> None:
@@ -75,7 +98,7 @@ def test_the_reader_reads_the_published_tables_and_the_views_of_labels(filled: E
     assert not readable & tables
 
 
-@pytest.mark.parametrize("role", [WORKER, READER])
+@pytest.mark.parametrize("role", ROLES)
 def test_a_role_has_no_more_power_than_its_rights(filled: Engine, role: str) -> None:
     query = text(
         "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin, "
@@ -92,7 +115,7 @@ def test_a_role_has_no_more_power_than_its_rights(filled: Engine, role: str) -> 
     assert member == 0
 
 
-@pytest.mark.parametrize("role", [WORKER, READER])
+@pytest.mark.parametrize("role", ROLES)
 def test_no_statement_of_a_role_runs_for_ever(filled: Engine, role: str) -> None:
     with filled.connect() as connection:
         settings = connection.scalar(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 from database_rows import add_model, add_release, add_run, add_spectrum, fit_values
 from psycopg import errors
-from sqlalchemy import Engine, insert, text
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, event, insert, text
 
 from phdl_catalog.database.models import Fit
-from phdl_catalog.database.roles import READER, WORKER, creation_statements
+from phdl_catalog.database.roles import DISPATCHER, READER, ROLES, WORKER, creation_statements, set_passwords
+from phdl_catalog.errors import InputError
 from phdl_catalog.services.postgres_server import PostgresServer
 
 
@@ -130,7 +133,58 @@ def test_the_reader_has_limits_from_its_login_on(reader: psycopg.Connection[tupl
     }
 
 
-def test_an_administrator_gets_statements_that_make_both_roles() -> None:
+def test_an_administrator_gets_statements_that_make_all_roles() -> None:
     listed = creation_statements()
-    assert sum(line.startswith("CREATE ROLE") for line in listed) == 2
+    assert sum(line.startswith("CREATE ROLE") for line in listed) == len(ROLES) == 4
     assert all("SUPERUSER" not in line.replace("NOSUPERUSER", "") for line in listed)
+
+
+@contextmanager
+def _asking_for_passwords(postgres: PostgresServer, database: str) -> Iterator[None]:
+    """Who connects to a database is asked for a password, as over a network."""
+    rules = postgres.data / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(f"local {database} all scram-sha-256\n{before}")
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            rules.write_text(before)
+            connection.execute("SELECT pg_reload_conf()")
+
+
+def _is_refused(url: str, password: str) -> bool:
+    try:
+        psycopg.connect(url, password=password).close()
+    except psycopg.OperationalError as error:
+        return "password authentication failed" in str(error)
+    return False
+
+
+def test_a_role_logs_in_with_the_password_it_was_given_and_no_other(
+    postgres: PostgresServer, database: Engine
+) -> None:
+    name = str(database.url.database)
+    with database.begin() as connection:
+        for _ in range(2):
+            set_passwords(connection, {WORKER: SecretStr("hunter2 %s'")})
+    with _asking_for_passwords(postgres, name):
+        url = postgres.url(name, WORKER)
+        assert any(_is_refused(url, "wrong") for _ in range(1000)), "the rules were not read again"
+        psycopg.connect(url, password="hunter2 %s'").close()
+        assert _is_refused(postgres.url(name, READER), "hunter2 %s'")
+
+
+def test_the_server_is_told_a_verifier_and_not_the_password(transaction: Connection) -> None:
+    sent: list[str] = []
+    event.listen(transaction, "before_cursor_execute", lambda *about: sent.append(about[2]))
+    set_passwords(transaction, {READER: SecretStr("hunter2")})
+    assert len(sent) == 1
+    assert "PASSWORD 'SCRAM-SHA-256$" in sent[0]
+    assert "hunter2" not in sent[0]
+
+
+def test_an_empty_password_is_refused(transaction: Connection) -> None:
+    with pytest.raises(InputError, match="PHDL_DISPATCHER_PASSWORD is empty"):
+        set_passwords(transaction, {DISPATCHER: SecretStr("")})

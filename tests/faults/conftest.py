@@ -67,6 +67,9 @@ def empty_stage(
     with psycopg.connect(own_postgres.url("postgres"), autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS stage WITH (FORCE)")
         connection.execute(f"CREATE DATABASE stage TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY")
+        # Rights on the database itself are not copied from the template.
+        connection.execute("REVOKE TEMPORARY ON DATABASE stage FROM PUBLIC")
+        connection.execute("GRANT TEMPORARY ON DATABASE stage TO phdl_worker")
     own_redis.stop()
     own_redis.start()
     monkeypatch.setenv("PHDL_DATA_DIR", str(tmp_path))

@@ -113,11 +113,12 @@ def test_celery_beat_dispatches_where_no_dispatcher_runs(stage: Stage) -> None:
         "celery", "--quiet", "-A", "job_worker", "beat", "--schedule", str(stage.log.with_name("beat")),
         "--loglevel", "INFO", TEST_BEAT="0.3",
     )  # fmt: skip
-    lost = stage.worker(queues="phdl.fit,phdl.control", TEST_SECONDS="0.4")
+    stage.control_worker()
+    lost = stage.worker(TEST_SECONDS="0.4")
     stage.wait_for_a_chunk()
     stage.kill(lost)
     time.sleep(0.2)
-    stage.worker(queues="phdl.fit,phdl.control")
+    stage.worker()
     stage.wait_for_the_end()
     stage.assert_all_is_accounted_for(SPECTRA)
     assert stage.events("failed") == 1

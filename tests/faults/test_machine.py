@@ -52,6 +52,8 @@ def test_a_stuck_worker_is_started_again_and_the_machine_shows_all_but_its_secre
     assert len(titles) > 3
     assert not [title for title in titles if SECRET in title]
     assert SECRET not in stage.log.read_text()
+    # What Celery says on stdout would stand in the document of --json, and between logs as JSON.
+    assert stage.said("shutdown (MainProcess)") == 0
     assert '"obsid": "1..4 (4)"' in stage.log.read_text()
 
 

@@ -54,16 +54,39 @@ def test_continuous_integration_runs_the_test_suite_and_nothing_else(pytestconfi
     assert len(commands) == 3
 
 
+def test_passwords_are_chosen_at_random_once_and_nobody_else_reads_them(
+    pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    for name in ("Makefile", ".env.example"):
+        shutil.copy(pytestconfig.rootpath / name, tmp_path)
+    assert make(tmp_path, "env").returncode == 0
+    file = tmp_path / ".env"
+    lines = [line for line in file.read_text().splitlines() if "PASSWORD=" in line]
+    passwords = [line.split("=")[1] for line in lines]
+    assert len(set(passwords)) == len(passwords) == 6
+    assert {len(password) for password in passwords} == {32}
+    assert file.stat().st_mode & 0o077 == 0
+    before = file.read_text()
+    assert make(tmp_path, "env").returncode != 0
+    assert file.read_text() == before
+
+
 @pytest.mark.skipif(
     shutil.which("docker-compose") is None,
     reason="docker-compose is not installed: nothing can check the file",
 )
-def test_the_compose_file_is_one_that_the_tool_accepts(pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    passwords = tmp_path / "env"
-    passwords.write_text("PHDL_DATABASE_PASSWORD=a\nPHDL_BROKER_PASSWORD=b\n")
-    profiles = ["--profile", "cpu", "--profile", "gpu", "--profile", "web"]
+@pytest.mark.parametrize(
+    "files", [("docker-compose.yml",), ("docker-compose.yml", "docker-compose.open.yml")]
+)
+def test_the_compose_file_is_one_that_the_tool_accepts_from_a_machine_that_only_works(
+    pytestconfig: pytest.Config, tmp_path: Path, files: tuple[str, ...]
+) -> None:
+    settings = tmp_path / "env"
+    settings.write_text("PHDL_WORKER_PASSWORD=a\nPHDL_BROKER_PASSWORD=b\nPHDL_BIND=192.0.2.1\n")
+    named = [word for file in files for word in ("--file", file)]
+    profiles = [word for name in ("cpu", "gpu", "web", "flower", "command") for word in ("--profile", name)]
     done = subprocess.run(
-        ["docker-compose", "--env-file", str(passwords), *profiles, "config", "-q"],
+        ["docker-compose", *named, "--env-file", str(settings), *profiles, "config", "-q"],
         cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

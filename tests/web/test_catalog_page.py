@@ -12,6 +12,9 @@ from sqlalchemy import Engine, text
 from phdl_catalog.catalog.building import build_release
 from phdl_catalog.catalog.checking import check_release
 from phdl_catalog.catalog.describing import describe_release
+from phdl_catalog.database.roles import PAGES
+from phdl_catalog.database.session import connect
+from phdl_catalog.services.postgres_server import PostgresServer
 from phdl_catalog.web.catalog_page import catalog_page
 from phdl_catalog.web.status import StatusApplication
 from tests.catalog.conftest import Survey, add_calibration, candidate
@@ -73,6 +76,18 @@ def calibrated(survey: Survey) -> StatusApplication:
     build_release(survey.engine, "first", name="a")
     check_release(survey.engine, "a")
     return StatusApplication(survey.engine)
+
+
+def test_the_role_of_the_pages_may_read_all_that_they_show(
+    survey: Survey, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated(survey)
+    build_release(survey.engine, "first", name="draft")
+    monkeypatch.setenv("PHDL_DATABASE_URL", postgres.url(str(survey.engine.url.database), PAGES))
+    application = StatusApplication(connect(pooled=False))
+    page = Page(ask(application, "/catalog/a")[2])
+    paths = ["/", "/status", "/health", "/catalog/a", "/catalog/draft", page.sources[0]]
+    assert [ask(application, path)[0] for path in paths] == ["200 OK"] * len(paths)
 
 
 def test_the_page_says_what_a_release_is_and_how_good_its_labels_are(survey: Survey) -> None:

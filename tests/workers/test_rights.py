@@ -9,9 +9,12 @@ from job_examples import add_observations, bench, counts, enqueue_all
 from job_fits import poisoned, quick_fit
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
+from typer.testing import CliRunner
 
+from phdl_catalog.cli.main import app
 from phdl_catalog.database.roles import WORKER
 from phdl_catalog.emulator.model import Emulator
+from phdl_catalog.errors import StateError
 from phdl_catalog.services.postgres_server import PostgresServer
 from workers.failures import classify
 from workers.fitting import ChunkOutcome, run_chunk
@@ -70,6 +73,14 @@ def test_what_is_not_a_workers_business_is_refused_and_called_permanent(
     with bench(quick_fit).engine.connect() as connection, pytest.raises(ProgrammingError) as caught:
         connection.execute(text(statement))
     assert classify(caught.value) == "permanent"
+
+
+@pytest.mark.parametrize("command", ["worker", "dispatcher"])
+def test_a_dispatcher_with_a_workers_rights_is_not_started_and_told_why(
+    as_worker: Engine, command: str
+) -> None:
+    with pytest.raises(StateError, match=r"phdl_worker may not close runs .* --no-dispatcher"):
+        CliRunner().invoke(app, [command], catch_exceptions=False)
 
 
 def test_processes_and_their_threads_do_not_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 -- name: runs
--- Runs with their totals over chunks.  A split chunk's spectra are those of its halves.
+-- Runs with their totals over chunks.  A split chunk's spectra are those of its halves.  Of a selection by a list of
+-- obsids, which may be long, their number.
 SELECT r.fit_run_id AS run, d.name AS release, m.name AS model, r.state, r.priority,
-       r.created_at, r.finished_at, r.selection,
+       r.created_at, r.finished_at,
+       CASE WHEN r.selection->'obsids' IS NULL THEN r.selection
+            ELSE r.selection - 'obsids' || jsonb_build_object('n_obsids', jsonb_array_length(r.selection->'obsids'))
+       END AS selection,
        t.state AS chunk_state, t.chunks, t.spectra, t.fitted, t.failed,
        t.first_started, t.last_finished, t.recent_spectra, t.recent_start, t.oldest_due, clock_timestamp() AS now
 FROM phdl.fit_run AS r

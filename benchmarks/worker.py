@@ -1,6 +1,6 @@
 """From packed shards through a worker into PostgreSQL: spectra a second, where the time goes, and the memory.
 
-    python benchmarks/worker.py [--spectra 512] [--processes 2] [--passes 200]
+    python benchmarks/worker.py [--spectra 2048] [--chunk 256] [--processes 2] [--passes 200]
 
 First the real thing: `phdl worker` fits simulated spectra of S/N 60 with the packaged model.  Then the same
 chunks again and again with a fit that costs nothing, in one process, beside rounds of the dispatcher: how
@@ -19,8 +19,7 @@ import psutil
 from sqlalchemy import Engine, text
 from worker_stage import AGAIN, survey, worker_command
 
-#: Spectra of a chunk.
-_CHUNK = 64
+from phdl_catalog.database.fit_runs import CHUNK_SIZE
 
 _TIMES = """
 SELECT sum(n_spectra)::float AS spectra, sum(read_seconds) AS read, sum(fit_seconds) AS fit,
@@ -32,7 +31,8 @@ FROM phdl.fit_chunk WHERE state = 'done'
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--spectra", type=int, default=512, help="spectra to fit")
+    parser.add_argument("--spectra", type=int, default=2048, help="spectra to fit")
+    parser.add_argument("--chunk", type=int, default=CHUNK_SIZE, help="spectra of a chunk")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that fit")
     parser.add_argument("--passes", type=int, default=200, help="times that all chunks are done again")
     options = parser.parse_args()
@@ -40,7 +40,7 @@ def main() -> None:
     from phdl_catalog.cli.output import print_table
 
     columns = ("spectra", "processes", "spectra/s", "read %", "fit %", "write %", "MiB before", "MiB after")
-    with survey(options.spectra, _CHUNK) as engine:
+    with survey(options.spectra, options.chunk) as engine:
         rows = [real_fit(engine, options.processes), free_fit(engine, options.passes)]
         print_table("From shards into PostgreSQL", ("fit", *columns), rows)
 

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from phdl_catalog import load_model
 from phdl_catalog.cli.output import print_table
 from phdl_catalog.emulator import Emulator
+from phdl_catalog.emulator.config import TrainingConfig
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.grid import AbInitioGrid, load_grid
-from phdl_catalog.emulator.interpolant import InterpolantConfig
 from phdl_catalog.emulator.left_out import left_out_residuals
 from phdl_catalog.fitting import FitOptions, FitResult, Fitter
 from phdl_catalog.spectra.grid import SURVEY_GRID
@@ -120,8 +120,9 @@ def left_out_halves(model: Emulator, path: Path, seed: int) -> list[Part]:
     """
     grid = load_grid(path, model.pixels, model.resolution)
     grid = grid.select(~grid.is_validation)
-    training = model.metadata["training"]["interpolant"]
-    config = InterpolantConfig(**{**training, "groups": tuple(training["groups"])})
+    config = TrainingConfig.model_validate(model.metadata["training"]).interpolant
+    if config is None:
+        raise SystemExit("a model without an interpolant says nothing of its training stars left out")
     network = model.transformer
     left_out = left_out_residuals(model.compiled.flux, grid, network.transform, network.network.basis, config)
     if left_out is None:

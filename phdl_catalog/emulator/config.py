@@ -16,14 +16,11 @@ from phdl_catalog.errors import InputError
 #: What is better without an interpolant, where it is not chosen otherwise.  The direct path learns from few
 #: spectra again and again; a step of the encoder with derivatives costs half as much again as one without.
 _WITHOUT_INTERPOLANT: dict[str, Any] = {
-    "direct": DistilConfig(
-        steps=450, batch=256, derivative_batch=128, gradient_weight=1.0, gradient_relative_to="label"
-    ),
+    "direct": DistilConfig(steps=450, batch=256, derivative_batch=128, gradient_weight=1.0),
+    "steps": 1_200,
     "grid_batch": 48,
     "gradient_batch": 16,
     "gradient_every": 4,
-    "gradient_weight": 1.0,
-    "gradient_relative_to": "label",
     "learning_rate": 1e-3,
 }
 
@@ -44,18 +41,18 @@ class TrainingConfig(BaseModel):
     network: NetworkConfig = NetworkConfig()
     interpolant: InterpolantConfig | None = InterpolantConfig()
     direct: DistilConfig = DistilConfig()
-    steps: int = Field(default=1_200, ge=1, description="Optimiser steps.")
+    steps: int = Field(default=400, ge=1, description="Optimiser steps of the encoder.")
     grid_batch: int = Field(default=16, ge=0)
     interpolated_batch: int = Field(default=32, ge=0)
     interpolated_gradients: int = Field(default=4, ge=0)
     gradient_batch: int = Field(default=4, ge=0)
-    gradient_weight: float = Field(default=0.3, ge=0, description="Weight of the gradient term; 0: none.")
+    gradient_weight: float = Field(default=1.0, ge=0, description="Weight of the gradient term; 0: none.")
     gradient_warmup: float = Field(
         default=0.05, ge=0, lt=1, description="Share of the run over which the gradient term fades in."
     )
     gradient_every: int = Field(default=1, ge=1, description="Steps from one with derivatives to the next.")
     gradient_relative_to: Literal["derivative", "label"] = Field(
-        default="derivative",
+        default="label",
         description="What errors of a derivative are relative to: its own size, or its label's mean.",
     )
     encoder_cost: float = Field(
@@ -68,7 +65,7 @@ class TrainingConfig(BaseModel):
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     averaging: float = Field(default=0.99, ge=0, lt=1, description="Decay of the weights' running mean.")
-    validate_every: int = Field(default=200, ge=1)
+    validate_every: int = Field(default=100, ge=1)
     patience: int = Field(
         default=30,
         ge=1,

@@ -53,14 +53,14 @@ class DistilConfig:
     seed : int
     """
 
-    spectra: int = 100_000
+    spectra: int = 80_000
     derivatives: int = 40_000
-    steps: int = 4_000
+    steps: int = 5_000
     batch: int = 700
     derivative_batch: int = 300
     learning_rate: float = 1.5e-2
-    gradient_weight: float = 0.3
-    gradient_relative_to: Literal["derivative", "label"] = "derivative"
+    gradient_weight: float = 3.0
+    gradient_relative_to: Literal["derivative", "label"] = "label"
     seed: int = 0
 
 

@@ -2,9 +2,11 @@
 
 A few hundred atmospheres in thirty dimensions are too few for a transformer: it fits them and errs between
 them.  A Gaussian process with a linear part and one length scale a label knows better what lies between,
-because weak labels get length scales that make them linear.  Every differential spectrum enters as the
-spectrum that it was computed from, flux + step x gradient.  The network then learns from the grid *and* from
-draws of this interpolant; with a large grid it is not needed and can be switched off.
+because weak labels get length scales that make them linear.  What one star tells of another differs from
+line to line: kernels serve ranges of wavelength as well as principal components, and the mean of both errs
+less than either.  Every differential spectrum enters as the spectrum that it was computed from, flux + step x
+gradient.  The network then learns from the grid *and* from draws of this interpolant; with a large grid it is
+not needed and can be switched off.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ _LINEAR_VARIANCE = 0.3
 #: Natural logarithm of the initial variance of the linear, square and cubic part in each abundance.
 _ORDER_WEIGHTS = (-3.0, -5.0, -7.0)
 
+#: Principal components of a range of wavelength from which its kernel is learnt.
+_RANGE_COMPONENTS = 60
+
 
 @dataclass(frozen=True)
 class InterpolantConfig:
@@ -37,6 +42,9 @@ class InterpolantConfig:
     ----------
     groups : tuple of int
         Components are split here; each group has its own length scales.
+    ranges : tuple of int
+        For each number a prediction of its own, in which so many ranges of wavelength, that vary alike in
+        sum, have length scales of their own.  They and that of the groups are averaged.
     iterations : int
         Steps of the marginal-likelihood ascent, for each group.
     subset : int
@@ -47,8 +55,9 @@ class InterpolantConfig:
     """
 
     groups: tuple[int, ...] = (8, 40)
+    ranges: tuple[int, ...] = (8,)
     iterations: int = 60
-    subset: int = 1000
+    subset: int = 600
     largest: int = 12_000
     seed: int = 0
 
@@ -146,15 +155,11 @@ class GridInterpolant:
             rows = torch.randperm(len(labels), generator=generator)[: config.largest].numpy()
             labels, flux = labels[rows], flux[rows]
         inputs = transform(torch.as_tensor(labels))
-        coefficients = project(torch.as_tensor(flux), basis.double())
-        n_components = coefficients.shape[1]
-        edges = [0, *(edge for edge in config.groups if edge < n_components), n_components]
         kernels, weights = [], []
-        for start, stop in pairwise(edges):
-            target = coefficients[:, start:stop]
-            kernel = _fit_kernel(transform, inputs, target, config, generator)
+        for told, part in _parts(torch.as_tensor(flux), basis.double(), config):
+            kernel = _fit_kernel(transform, inputs, told, config, generator)
             with torch.no_grad():
-                weights.append(torch.linalg.solve(kernel.with_noise(inputs), target))
+                weights.append(torch.linalg.solve(kernel.with_noise(inputs), part))
             kernels.append(kernel.requires_grad_(False))
         return cls(transform, kernels, weights, inputs)
 
@@ -167,17 +172,14 @@ class GridInterpolant:
 
         Weights of near neighbours are large and of opposite sign: single precision would not do.
         """
-        return torch.cat(
-            [
-                kernel(x, self.inputs) @ weight
-                for kernel, weight in zip(self._kernels, self._weights, strict=True)
-            ],
-            dim=1,
-        )
+        total = torch.zeros(len(x), self._weights[0].shape[1], dtype=x.dtype)
+        for kernel, weight in zip(self._kernels, self._weights, strict=True):
+            total = total + kernel(x, self.inputs) @ weight
+        return total
 
     @property
     def rate(self) -> NDArray[np.float64]:
-        """(I,) one over the length scales of the inputs, geometric means over the groups; 0 without a say."""
+        """(I,) one over the length scales of the inputs, geometric means of the kernels'; 0 without a say."""
         with torch.no_grad():
             length = torch.stack([kernel.log_length for kernel in self._kernels]).mean(dim=0).exp()
             return np.asarray((self._kernels[0].own_say / length).numpy())
@@ -191,14 +193,49 @@ class GridInterpolant:
             Spectra with one number are left out together.
         """
         groups = [torch.as_tensor(np.flatnonzero(star == number)) for number in np.unique(star)]
-        missing = []
+        missing = torch.zeros_like(self._weights[0])
         for kernel, weight in zip(self._kernels, self._weights, strict=True):
             inverse = torch.linalg.inv(kernel.with_noise(self.inputs))
-            part = torch.empty_like(weight)
             for rows in groups:
-                part[rows] = torch.linalg.solve(inverse[rows][:, rows], weight[rows])
-            missing.append(part)
-        return torch.cat(missing, dim=1)
+                missing[rows] += torch.linalg.solve(inverse[rows][:, rows], weight[rows])
+        return missing
+
+
+def _parts(flux: Tensor, basis: Tensor, config: InterpolantConfig) -> list[tuple[Tensor, Tensor]]:
+    """What each kernel is learnt from, (N, k), and the part (N, K) of the coefficients that it interpolates.
+
+    The parts add up to the coefficients: an equal share of them is cut into components, and one for each
+    number of ranges into pixels.
+    """
+    coefficients = project(flux, basis)
+    share = 1.0 / (1 + len(config.ranges))
+    edges = [0, *(edge for edge in config.groups if edge < coefficients.shape[1]), coefficients.shape[1]]
+    parts = []
+    for start, stop in pairwise(edges):
+        part = torch.zeros_like(coefficients)
+        part[:, start:stop] = share * coefficients[:, start:stop]
+        parts.append((coefficients[:, start:stop], part))
+    flux = flux - basis[0]
+    for number in config.ranges:
+        for pixels in _ranges(flux, number):
+            told = _leading(flux[:, pixels], _RANGE_COMPONENTS)
+            parts.append((told, share * flux[:, pixels] @ basis[1:, pixels].T))
+    return parts
+
+
+def _ranges(flux: Tensor, number: int) -> list[slice]:
+    """Cut the pixels of spectra (N, P) into ranges whose standard deviations add up to the same."""
+    passed = flux.std(dim=0).cumsum(dim=0)
+    steps = torch.arange(1, number, dtype=passed.dtype) / number
+    edges = torch.searchsorted(passed, steps * passed[-1]).tolist()
+    return [slice(start, stop) for start, stop in pairwise([0, *edges, len(passed)]) if start < stop]
+
+
+def _leading(values: Tensor, number: int) -> Tensor:
+    """(N, D) -> (N, k): the leading principal components, about zero."""
+    spread, directions = torch.linalg.eigh(values.T @ values)  # rising
+    kept = spread[-number:] > 1e-12 * spread[-1]
+    return values @ directions[:, -number:][:, kept].flip(1)
 
 
 def _fit_kernel(

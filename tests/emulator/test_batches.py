@@ -100,7 +100,8 @@ def test_without_an_interpolant_other_defaults_hold_but_not_against_what_is_give
     assert plain.gradient_relative_to == plain.direct.gradient_relative_to == "label"
     assert TrainingConfig.model_validate(plain.as_dict()) == plain
     packaged = TrainingConfig()
-    assert (packaged.gradient_every, packaged.gradient_relative_to) == (1, "derivative")
+    assert (packaged.gradient_every, packaged.gradient_relative_to) == (1, "label")
+    assert packaged.steps < plain.steps
     assert packaged.direct == DistilConfig()
 
 

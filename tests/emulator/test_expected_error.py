@@ -102,7 +102,7 @@ def taught(
 ) -> tuple[LabelTransform, torch.Tensor, GridInterpolant, InterpolantConfig]:
     """An interpolant of a grid and what it is made with."""
     transform = LabelTransform.fitted(small_grid.label_names, small_grid.labels[~small_grid.is_validation])
-    basis, config = spectrum_basis(small_grid, 12), InterpolantConfig(groups=(), iterations=5)
+    basis, config = spectrum_basis(small_grid, 12), InterpolantConfig(groups=(3,), ranges=(2,), iterations=5)
     return transform, basis, GridInterpolant.fit(small_grid, transform, basis, config), config
 
 
@@ -116,8 +116,15 @@ def test_a_star_left_out_is_predicted_as_by_an_interpolant_of_the_others(
     known = project(torch.as_tensor(flux), basis.double())
     star = np.concatenate([small_grid.star[~small_grid.is_validation], np.full(len(known) - number, -1)])
     one = torch.as_tensor(star == star[0])
-    kernel, others = whole._kernels[0], whole.inputs[~one]
-    predicted = kernel(whole.inputs[one], others) @ torch.linalg.solve(kernel.with_noise(others), known[~one])
+    others, predicted, parts = whole.inputs[~one], torch.zeros(()), []
+    for kernel, weight in zip(whole._kernels, whole._weights, strict=True):
+        parts.append(kernel.with_noise(whole.inputs) @ weight)
+        told = torch.linalg.solve(kernel.with_noise(others), parts[-1][~one])
+        predicted = predicted + kernel(whole.inputs[one], others) @ told
+    # Two groups of components and two ranges of pixels, each half of everything.
+    assert len(parts) == 4
+    for half in (parts[0] + parts[1], parts[2] + parts[3]):
+        np.testing.assert_allclose(2.0 * half, known, atol=1e-6)
     np.testing.assert_allclose(whole.left_out(star)[one], known[one] - predicted, atol=1e-6)
 
 

@@ -293,6 +293,7 @@ class Fitter:
         flags, label_flags = judge(
             part,
             at_bound=solution.at_bound[:, :n_labels].cpu().numpy(),
+            bounds=forward.label_bounds,
             label_range=forward.label_range,
             options=self.options,
             converged=solution.converged.cpu().numpy(),

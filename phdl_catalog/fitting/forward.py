@@ -213,12 +213,14 @@ class ForwardModel:
         width = label_range[:, 1] - label_range[:, 0]
         lower = np.maximum(label_range[:, 0] - margin * width, physical[:, 0])
         upper = np.minimum(label_range[:, 1] + margin * width, physical[:, 1])
+        #: (L, 2) bounds of the labels, in their units.
+        self.label_bounds = np.stack([lower, upper], axis=1)
         self.middle = torch.as_tensor(label_range.mean(axis=1), device=self.device)
         self.half_range = torch.as_tensor(width / 2.0, device=self.device)
         extra = torch.tensor(
             [[-LARGEST_SHIFT, LARGEST_SHIFT], [SMALLEST_BLUR, LARGEST_BLUR]], device=self.device
         ).double()
-        bounds = torch.as_tensor(np.stack([lower, upper], axis=1), device=self.device)
+        bounds = torch.as_tensor(self.label_bounds, device=self.device)
         bounds = (bounds - self.middle[:, None]) / self.half_range[:, None]
         #: (L + 2, 2) bounds of the parameters.
         self.bounds = torch.cat([bounds, extra])

@@ -28,6 +28,7 @@ def judge(
     result: FitResult,
     *,
     at_bound: NDArray[np.bool_],
+    bounds: NDArray[np.float64],
     label_range: NDArray[np.float64],
     options: FitOptions,
     converged: NDArray[np.bool_],
@@ -46,6 +47,8 @@ def judge(
         All but the flags.
     at_bound : (N, L) bool
         Which labels are at a bound of the fit.
+    bounds : (L, 2) float64
+        Bounds of the fit.
     label_range : (L, 2) float64
         Range of the training grid.
     options : FitOptions
@@ -75,6 +78,8 @@ def judge(
     label_flags[outside_range | outside[:, None]] |= int(LabelFlag.OUTSIDE_GRID)
     label_flags[unconstrained] |= int(LabelFlag.UNCONSTRAINED)
 
+    # What is nearer to a bound than its error may as well be beyond.
+    near = (result.labels - result.errors <= bounds[:, 0]) | (result.labels + result.errors >= bounds[:, 1])
     main = [index for index, name in enumerate(result.label_names) if name in _MAIN_LABELS]
     if options.fit_error_floor:
         poor = result.error_floor > options.largest_floor
@@ -90,7 +95,7 @@ def judge(
         (FitFlag.OUTSIDE_GRID, outside),
         (FitFlag.POOR_FIT, poor),
         (FitFlag.LOW_SNR, result.snr < options.low_snr),
-        (FitFlag.AT_BOUND, at_bound[:, main].any(axis=1)),
+        (FitFlag.AT_BOUND, (at_bound | near)[:, main].any(axis=1)),
         (FitFlag.MOSTLY_MASKED, result.n_pixels < model_pixels // 2),
         (FitFlag.EMISSION_LINES, emission),
         (FitFlag.DOUBLE_LINED, double_lined),

@@ -5,9 +5,9 @@ All are looked for in the residuals of a fit, so that whatever the model describ
 - A second star adds its own lines, moved by the difference of the velocities.  The residual is compared with
   the fitted lines at every shift from `_NEAREST` to `_FARTHEST` pixels to either side: how much of such a
   spectrum is in it, and how significantly.  At R = 1800 stars that differ by less than 250 km/s do not show.
-- Stars cooler than the grid have bands of TiO that its spectra lack.  The residual falls at the sharp head of
-  the band at 7055 Angstrom, which no pseudo-continuum imitates: by 0.07 to 0.14 of the continuum in M1 to M4,
-  0.05 in M0, 0.03 in K7, and by less than 0.01 in everything hotter.
+- Stars cooler than the grid have bands of TiO that its spectra lack.  The residual falls at the sharp heads
+  of the bands at 7055 and 6160 Angstrom, which no pseudo-continuum imitates: by 0.07 to 0.14 of the continuum
+  in M1 to M4, 0.02 to 0.05 in M0, 0.03 in K7, and significantly by no more than 0.028 in anything hotter.
 - Emission is light over the model within a resolution element of a few lines, more than the noise and the
   model's error explain.
 """
@@ -44,8 +44,8 @@ _EMISSION_LINES = (6564.6, 4862.7, 5008.2, 6585.3, 6718.3)
 #: Half width that light is added up in [pixels], and its least equivalent width [Angstrom] and significance.
 _HALF_WIDTH, _LEAST_WIDTH, _LEAST_EMISSION = 3, 0.4, 6.0
 
-#: To either side of the head of a band of TiO [Angstrom in vacuum].
-_BEFORE_HEAD, _IN_BAND = (7025.0, 7050.0), (7058.0, 7085.0)
+#: To either side of the heads of bands of TiO [Angstrom in vacuum].
+_HEADS = (((7025.0, 7050.0), (7058.0, 7085.0)), ((6130.0, 6156.0), (6161.0, 6186.0)))
 
 #: By how much the residual falls there from which on a star is too cool, and its least significance.
 _LEAST_FALL, _LEAST_BAND = 0.033, 3.0
@@ -152,10 +152,24 @@ def _emission(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor
 
 
 def _bands(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor, use: Tensor) -> Tensor:
-    """Whether the residual falls at the head of a band of TiO (N,)."""
-    level = curve.clamp_min(1e-3)
-    means, errors2, complete = [], [], torch.ones(len(curve), dtype=torch.bool, device=curve.device)
-    for lower, upper in (_BEFORE_HEAD, _IN_BAND):
+    """Whether the residual falls at the head of one of the bands of TiO (N,)."""
+    found = torch.zeros(len(curve), dtype=torch.bool, device=curve.device)
+    for head in _HEADS:
+        found |= _falls(grid, head, curve.clamp_min(1e-3), residual, variance, use)
+    return found
+
+
+def _falls(
+    grid: PixelGrid,
+    head: tuple[tuple[float, float], tuple[float, float]],
+    level: Tensor,
+    residual: Tensor,
+    variance: Tensor,
+    use: Tensor,
+) -> Tensor:
+    """Whether the residual falls from the first to the second of two ranges of wavelength (N,)."""
+    means, errors2, complete = [], [], torch.ones(len(level), dtype=torch.bool, device=level.device)
+    for lower, upper in head:
         start, stop = np.searchsorted(grid.wavelength, (lower, upper)).tolist()
         used, number = use[:, start:stop], use[:, start:stop].sum(dim=1)
         means.append(

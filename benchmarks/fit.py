@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,8 @@ def main() -> None:
         "--workers", action=argparse.BooleanOptionalAction, default=True, help="compare one worker and two"
     )
     options = parser.parse_args()
+    if find_spec("cma") is None:
+        parser.error("CMA-ES is not installed: pip install 'phdl-catalog[benchmarks]'")
     torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
     generator = np.random.default_rng(options.seed + 1)

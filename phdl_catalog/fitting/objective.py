@@ -239,7 +239,7 @@ class Objective:
 
     def _weights(self, observation: Observation, curve: Tensor, residual: Tensor, floor2: Tensor) -> Weights:
         if self.continuum.in_loops:
-            variance, weight = torch.empty_like(curve), torch.empty_like(curve)
+            variance, weight = loops.empty(*curve.shape), loops.empty(*curve.shape)
             loops.for_stars(
                 weigh_pixels, len(curve),
                 observation.variance, observation.model_variance, observation.use,

@@ -114,7 +114,7 @@ def secant_update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
         Positive definite; unchanged where the step is 0.
     """
     if loops.wanted(step.device):
-        out = torch.empty_like(curvature)
+        out = loops.empty(*curvature.shape, dtype=torch.float64)
         loops.for_stars(update, len(step), curvature, step, change, _LEAST_CURVATURE, out)
         return out
     expected = torch.bmm(curvature, step[:, :, None])[:, :, 0]

@@ -10,6 +10,9 @@ DEMO   ?= demo-data
 PROCESSES ?= 2
 BIN    := $(VENV)/bin
 
+# So that neither the demo nor a test waits for it.
+COMPILE = @echo "compiling the loops of the fit for this processor"; OMP_NUM_THREADS=1 $(BIN)/python -m phdl_catalog.fitting.warm_up
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -74,11 +77,11 @@ $(VENV)/bin/python:
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "installing the package and what it needs into $(VENV); the first time takes some minutes"
 	@$(BIN)/python -m pip install -qq --editable .
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	@echo "installing the package and its tests' tools into $(VENV); the first time takes some minutes"
 	@$(BIN)/python -m pip install -qq --editable '.[test]'
-	@echo "compiling the loops of the fit, so that no test waits for it"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m phdl_catalog.fitting.warm_up
+	$(COMPILE)
 	@touch $@ $(VENV)/.installed

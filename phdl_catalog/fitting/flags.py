@@ -33,7 +33,7 @@ class FitFlag(enum.IntFlag):
     """The median signal to noise per pixel is under the limit of `FitOptions.low_snr`."""
 
     AT_BOUND = 128
-    """Effective temperature, gravity or [Fe/H] is at a bound of the fit."""
+    """Effective temperature, gravity or [Fe/H] is at a bound of the fit, or nearer to it than its error."""
 
     MOSTLY_MASKED = 256
     """Less than half of the model's pixels were usable."""

@@ -6,8 +6,9 @@ All are looked for in the residuals of a fit, so that whatever the model describ
   the fitted lines at every shift from `_NEAREST` to `_FARTHEST` pixels to either side: how much of such a
   spectrum is in it, and how significantly.  At R = 1800 stars that differ by less than 250 km/s do not show.
 - Stars cooler than the grid have bands of TiO that its spectra lack.  The residual falls at the sharp heads
-  of the bands at 7055 and 6160 Angstrom, which no pseudo-continuum imitates: by 0.07 to 0.14 of the continuum
-  in M1 to M4, 0.02 to 0.05 in M0, 0.03 in K7, and significantly by no more than 0.028 in anything hotter.
+  of the bands at 7055, 6160 and 5449 Angstrom, which no pseudo-continuum imitates: by 0.07 to 0.24 of the
+  continuum in M1 to M4, 0.02 to 0.07 in M0, 0.03 in K7; in anything hotter significantly by no more than
+  0.028 at the first two, 0.036 at the third.  Three, because a spectrum may have no good pixels at some.
 - Emission is light over the model within a resolution element of a few lines, more than the noise and the
   model's error explain.
 """
@@ -44,11 +45,16 @@ _EMISSION_LINES = (6564.6, 4862.7, 5008.2, 6585.3, 6718.3)
 #: Half width that light is added up in [pixels], and its least equivalent width [Angstrom] and significance.
 _HALF_WIDTH, _LEAST_WIDTH, _LEAST_EMISSION = 3, 0.4, 6.0
 
-#: To either side of the heads of bands of TiO [Angstrom in vacuum].
-_HEADS = (((7025.0, 7050.0), (7058.0, 7085.0)), ((6130.0, 6156.0), (6161.0, 6186.0)))
+#: To either side of the heads of bands of TiO [Angstrom in vacuum], and by how much the residual falls there
+#: from which on a star is too cool.
+_HEADS = (
+    ((7025.0, 7050.0), (7058.0, 7085.0), 0.033),
+    ((6130.0, 6156.0), (6161.0, 6186.0), 0.033),
+    ((5424.0, 5446.0), (5451.0, 5473.0), 0.05),
+)
 
-#: By how much the residual falls there from which on a star is too cool, and its least significance.
-_LEAST_FALL, _LEAST_BAND = 0.033, 3.0
+#: Least significance of a fall.
+_LEAST_BAND = 3.0
 
 
 @dataclass(frozen=True)
@@ -161,15 +167,16 @@ def _bands(grid: PixelGrid, curve: Tensor, residual: Tensor, variance: Tensor, u
 
 def _falls(
     grid: PixelGrid,
-    head: tuple[tuple[float, float], tuple[float, float]],
+    head: tuple[tuple[float, float], tuple[float, float], float],
     level: Tensor,
     residual: Tensor,
     variance: Tensor,
     use: Tensor,
 ) -> Tensor:
-    """Whether the residual falls from the first to the second of two ranges of wavelength (N,)."""
+    """Whether the residual falls by enough from the first to the second of two ranges of wavelength (N,)."""
+    before, inside, least = head
     means, errors2, complete = [], [], torch.ones(len(level), dtype=torch.bool, device=level.device)
-    for lower, upper in head:
+    for lower, upper in (before, inside):
         start, stop = np.searchsorted(grid.wavelength, (lower, upper)).tolist()
         used, number = use[:, start:stop], use[:, start:stop].sum(dim=1)
         means.append(
@@ -179,4 +186,4 @@ def _falls(
         errors2.append(noise / number.clamp_min(1.0).square())
         complete &= number > (stop - start) / 2
     fall = means[0] - means[1]
-    return complete & (fall > _LEAST_FALL) & (fall > _LEAST_BAND * (errors2[0] + errors2[1]).sqrt())
+    return complete & (fall > least) & (fall > _LEAST_BAND * (errors2[0] + errors2[1]).sqrt())

@@ -125,11 +125,8 @@ def test_what_is_no_star_of_the_grid_gets_a_row_and_a_flag(shared_data: Path) ->
     assert np.mean(flagged) > 0.9
     cool = strange["subclass"].astype(str).str.startswith("dM").to_numpy()
     dwarfs = [results[number]["flags"] for number in np.flatnonzero(cool)]
-    assert len(dwarfs) > 6
-    # One has no good pixel at either head of TiO: nothing but its poor fit tells it.
-    missed = [flags for flags in dwarfs if "outside_grid" not in flags]
-    assert len(missed) <= 1
-    assert all("poor_fit" in flags for flags in missed)
+    assert dwarfs
+    assert all("outside_grid" in flags for flags in dwarfs)
 
 
 @pytest.mark.shared_data

@@ -236,7 +236,7 @@ def _rejected(path: Path, error: RejectedSpectrum) -> dict[str, Any]:
         "reason": str(error.reason),
         "detail": error.detail,
         **dict.fromkeys(("rv", "e_rv", "chi2", "snr_g")),
-        **{name: {} for name in ("labels", "errors", "bounds", "information", "label_flags")},
+        **{name: {} for name in ("labels", "errors", "bounds", "information", "contrast", "label_flags")},
         "flags": [],
     }
 
@@ -264,6 +264,7 @@ def _document(spectrum: Spectrum, result: FitResult, row: int) -> dict[str, Any]
         "errors": by_label(result.errors),
         "bounds": by_label(result.bounds),
         "information": by_label(result.information),
+        "contrast": by_label(result.contrast),
         "flags": flags,
         "label_flags": {
             name: flag_names(int(bits), LabelFlag)

@@ -22,12 +22,14 @@ from phdl_catalog.fitting.noise import FloorBands
 from phdl_catalog.fitting.objective import Objective, Observation
 from phdl_catalog.fitting.optimiser import Optimiser, Solution
 from phdl_catalog.fitting.options import FitOptions
+from phdl_catalog.fitting.pixels import fitted_pixels
 from phdl_catalog.fitting.prepare import PreparedSpectra, check_spectra, place, prepare_spectra
 from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, shared_prior
 from phdl_catalog.fitting.result import FitResult, FittedPixels
+from phdl_catalog.fitting.sensitivity import Sensitivity
 from phdl_catalog.fitting.starts import make_templates
 from phdl_catalog.fitting.suspects import find_suspects
-from phdl_catalog.fitting.uncertainty import effective_curvature, uncertainty
+from phdl_catalog.fitting.uncertainty import estimate
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
 from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.continuum import ContinuumBasis
@@ -95,6 +97,7 @@ class Fitter:
             grid, templates, choice.largest_velocity, _SEARCH_STIFFNESS * choice.knot_spacing, choice.arm_join
         )
         self._templates = templates
+        self._sensitivity = Sensitivity.of(self._forward, templates)
         self._coarse = CoarseFit(
             self._forward, templates, _SEARCH_STIFFNESS * choice.knot_spacing, choice.arm_join
         )
@@ -188,8 +191,10 @@ class Fitter:
             fitted = self._solve(spectra, good, known)
             part = self._result(spectra, good, fitted.alignment, fitted.solution)
         if result.pixels is not None:
-            pixels = self._pixels(spectra, good, fitted.alignment, fitted.solution)
-            part = replace(part, pixels=pixels)
+            first = self._forward.grid.first
+            part = replace(
+                part, pixels=fitted_pixels(spectra, good, first, fitted.alignment, fitted.solution)
+            )
         result.put(numbers[good], part)
 
     def _solve(self, spectra: PreparedSpectra, good: NDArray[np.int64], known: KnownLabels) -> Fitted:
@@ -256,27 +261,27 @@ class Fitter:
         forward, point, observation = self._forward, solution.point, solution.observation
         fixed = torch.zeros(forward.n_labels + 2, dtype=torch.bool, device=self.device)
         fixed[-1] = not self.options.fit_line_width
-        known = observation.prior.precision
-        bound = uncertainty(solution.curvature, fixed, known)
-        sigma = uncertainty(effective_curvature(solution.curvature, solution.noise), fixed, known)
+        prior, box = observation.prior, solution.box
+        sigma = estimate(
+            point.parameters, point.gradient, solution.curvature, solution.noise, box, fixed,
+            (prior.precision, prior.pull(point.parameters)),
+        )  # fmt: skip
         scale = forward.half_range
-        shift = alignment.pixels.double() + point.parameters[:, -2]
-        labels = forward.labels(point.parameters)
-        rv = velocity_of_shift(shift)
+        rv = velocity_of_shift(alignment.pixels.double() + sigma.values[:, -2])
         from_photons = sigma.errors[:, -2] * PIXEL_VELOCITY * (1.0 + rv / SPEED_OF_LIGHT)
         n_used = observation.use.sum(dim=1)
         floor = self._objective.bands.spread(solution.weights.floor2).sqrt()
         part = FitResult.empty(forward.label_names, len(good))
         n_labels = forward.n_labels
         for target, values in (
-            (part.labels, labels),
+            (part.labels, forward.labels(sigma.values)),
             (part.errors, sigma.errors[:, :n_labels] * scale),
-            (part.bounds, bound.errors[:, :n_labels] * scale),
+            (part.bounds, sigma.bounds[:, :n_labels] * scale),
             (part.covariance, sigma.covariance[:, :n_labels, :n_labels] * scale[:, None] * scale),
             (part.information, sigma.information[:, :n_labels]),
             (part.rv, rv),
             (part.e_rv, torch.hypot(from_photons, torch.full_like(rv, self.options.velocity_floor))),
-            (part.line_variance, point.parameters[:, -1]),
+            (part.line_variance, sigma.values[:, -1]),
             (part.e_line_variance, sigma.errors[:, -1]),
             (part.error_floor, (floor * observation.use).sum(dim=1) / n_used.clamp_min(1.0)),
             (part.chi2, self._objective.reduced_chi2(observation, point)),
@@ -285,20 +290,25 @@ class Fitter:
         ):
             target[...] = values.cpu().numpy()
         part.snr[:] = spectra.snr[good]
-        part.distance[:] = training_distance(self.model, part.labels)
+        width = ((box.upper - box.lower)[:, :n_labels] * scale).cpu().numpy()
+        width = np.minimum(width, np.ptp(forward.label_range, axis=1))
+        part.contrast[:] = self._sensitivity.contrast(part.labels, part.errors, width)
+        minimum = forward.labels(point.parameters).cpu().numpy()
+        part.distance[:] = np.maximum(*(training_distance(self.model, x) for x in (part.labels, minimum)))
         suspects = find_suspects(
             forward.grid, point.state.flux, point.curve, point.residual, solution.weights.variance,
             observation.use,
         )  # fmt: skip
         flags, label_flags = judge(
             part,
-            at_bound=solution.at_bound[:, :n_labels].cpu().numpy(),
+            minimum=minimum,
+            at_bound=box.touched(sigma.values)[:, :n_labels].cpu().numpy(),
             bounds=forward.label_bounds,
             label_range=forward.label_range,
             options=self.options,
             converged=solution.converged.cpu().numpy(),
             unique_velocity=alignment.unique.cpu().numpy(),
-            shift=point.parameters[:, -2].cpu().numpy(),
+            shift=sigma.values[:, -2].cpu().numpy(),
             model_pixels=forward.grid.size,
             emission=suspects.emission.cpu().numpy(),
             double_lined=suspects.double_lined.cpu().numpy(),
@@ -307,35 +317,6 @@ class Fitter:
         part.flags[:] = flags
         part.label_flags[:] = label_flags
         return part
-
-    def _pixels(
-        self,
-        spectra: PreparedSpectra,
-        good: NDArray[np.int64],
-        alignment: Alignment,
-        solution: Solution,
-    ) -> FittedPixels:
-        """Model, continuum, error and weight back on the pixels that were given."""
-        out = FittedPixels.empty(spectra.grid, len(good))
-        point, weights, first = solution.point, solution.weights, self._forward.grid.first
-        used = solution.observation.use > 0
-        error = torch.where(used, weights.variance.sqrt(), torch.full_like(point.curve, torch.nan))
-        arrays = {
-            "model": (point.state.flux, False),
-            "continuum": (point.curve, True),
-            "error": (error, True),
-            "weight": (weights.weight * weights.variance, False),
-        }
-        for name, (values, in_flux_units) in arrays.items():
-            rows = values.cpu().numpy()
-            for number, (row, pixels) in enumerate(zip(rows, alignment.pixels.cpu().tolist(), strict=True)):
-                source = PixelGrid(first + pixels, len(row))
-                start, stop = max(source.first, spectra.grid.first), min(source.stop, spectra.grid.stop)
-                factor = spectra.scale[good[number]] if in_flux_units else 1.0
-                getattr(out, name)[number, start - spectra.grid.first : stop - spectra.grid.first] = (
-                    row[start - source.first : stop - source.first] * factor
-                )
-        return out
 
 
 def fit_spectra(

@@ -24,7 +24,7 @@ class FitFlag(enum.IntFlag):
     """No unique peak in the cross-correlation, or the final velocity is far from it or uncertain."""
 
     OUTSIDE_GRID = 16
-    """The labels are outside the region the model was trained on: an extrapolation."""
+    """The labels, or the minimum of chi2, are outside the region the model was trained on."""
 
     POOR_FIT = 32
     """The residuals are far larger than the noise and than what the model's own errors explain."""
@@ -52,13 +52,13 @@ class LabelFlag(enum.IntFlag):
     """What is wrong with one label; 0 is a good label."""
 
     AT_BOUND = 1
-    """The value is at a bound of the fit: a limit, not a measurement."""
+    """The data put the value at a bound of the fit or beyond: a limit, not a measurement."""
 
     OUTSIDE_GRID = 2
     """The value is outside the range of the training grid, or the fit as a whole is."""
 
     UNCONSTRAINED = 4
-    """The spectrum says less about this label than the range of the training grid does."""
+    """Spectra at the two ends of the label's range differ by less than five sigma: no measurement."""
 
     NO_FIT = 8
     """There is no value, because the fit has none."""

@@ -9,7 +9,6 @@ from phdl_catalog.fitting.flags import FitFlag, LabelFlag
 from phdl_catalog.fitting.kernel import LARGEST_SHIFT
 from phdl_catalog.fitting.options import FitOptions
 from phdl_catalog.fitting.result import FitResult
-from phdl_catalog.fitting.uncertainty import LEAST_INFORMATION
 
 #: Velocity error over which a velocity is not believed [km/s].
 _LARGEST_VELOCITY_ERROR = 30.0
@@ -20,13 +19,17 @@ _LARGEST_MOVE = 0.98 * LARGEST_SHIFT
 #: Reduced chi2 over which a fit without error floors is poor.
 _LARGEST_CHI2 = 10.0
 
-#: Labels that flag the whole fit when they are at a bound.
+#: By how many sigma spectra at the two ends of a label's range have to differ for it to be measured.
+LEAST_CONTRAST = 5.0
+
+#: Labels that flag the whole fit when they are at a bound, or outside the range of the training grid.
 _MAIN_LABELS = ("teff", "logg", "fe_h")
 
 
 def judge(
     result: FitResult,
     *,
+    minimum: NDArray[np.float64],
     at_bound: NDArray[np.bool_],
     bounds: NDArray[np.float64],
     label_range: NDArray[np.float64],
@@ -45,8 +48,11 @@ def judge(
     ----------
     result : FitResult
         All but the flags.
+    minimum : (N, L) float64
+        Labels at the minimum of the cost, which may be outside the grid where what the data say of each label
+        is not.
     at_bound : (N, L) bool
-        Which labels are at a bound of the fit.
+        Which labels are at a bound by what the data say of each.
     bounds : (L, 2) float64
         Bounds of the fit.
     label_range : (L, 2) float64
@@ -69,9 +75,12 @@ def judge(
     label_flags : (N, L) int32
         Bits of `LabelFlag`.
     """
-    outside_range = (result.labels < label_range[:, 0]) | (result.labels > label_range[:, 1])
-    outside = (result.distance > 1.0) | cool
-    unconstrained = result.information < LEAST_INFORMATION
+    main = [index for index, name in enumerate(result.label_names) if name in _MAIN_LABELS]
+    outside_range, end_outside = (
+        (labels < label_range[:, 0]) | (labels > label_range[:, 1]) for labels in (result.labels, minimum)
+    )
+    outside = (result.distance > 1.0) | (outside_range | end_outside)[:, main].any(axis=1) | cool
+    unconstrained = result.contrast < LEAST_CONTRAST
 
     label_flags = np.zeros(result.labels.shape, dtype=np.int32)
     label_flags[at_bound] |= int(LabelFlag.AT_BOUND)
@@ -79,8 +88,9 @@ def judge(
     label_flags[unconstrained] |= int(LabelFlag.UNCONSTRAINED)
 
     # What is nearer to a bound than its error may as well be beyond.
-    near = (result.labels - result.errors <= bounds[:, 0]) | (result.labels + result.errors >= bounds[:, 1])
-    main = [index for index, name in enumerate(result.label_names) if name in _MAIN_LABELS]
+    near = at_bound.copy()
+    for labels in (result.labels, minimum):
+        near |= (labels - result.errors <= bounds[:, 0]) | (labels + result.errors >= bounds[:, 1])
     if options.fit_error_floor:
         poor = result.error_floor > options.largest_floor
     else:
@@ -95,7 +105,7 @@ def judge(
         (FitFlag.OUTSIDE_GRID, outside),
         (FitFlag.POOR_FIT, poor),
         (FitFlag.LOW_SNR, result.snr < options.low_snr),
-        (FitFlag.AT_BOUND, (at_bound | near)[:, main].any(axis=1)),
+        (FitFlag.AT_BOUND, near[:, main].any(axis=1)),
         (FitFlag.MOSTLY_MASKED, result.n_pixels < model_pixels // 2),
         (FitFlag.EMISSION_LINES, emission),
         (FitFlag.DOUBLE_LINED, double_lined),

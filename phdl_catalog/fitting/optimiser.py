@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from phdl_catalog.fitting.box import Box
 from phdl_catalog.fitting.curvature import Curvature
 from phdl_catalog.fitting.objective import Objective, Observation, Point, Weights
 from phdl_catalog.fitting.step import bounded_step, secant_update
@@ -42,9 +43,6 @@ _FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS
 #: Longest first step in units of the error, what the radius is of a rejected step, and of a good one.
 _FIRST_RADIUS, _RADIUS_DOWN, _RADIUS_UP = 1e6, 0.3, 2.0
 
-#: A parameter is at a bound if it is nearer to it than this, in scaled units.
-_AT_BOUND = 1e-3
-
 #: Increase of chi2 that is rounding, and no reason to reject a step.
 _SLACK = 1e-2
 
@@ -65,8 +63,8 @@ class Solution:
         Of the last round, by the data alone.
     noise : (N, L + 2, L + 2) Tensor
         Covariance of the gradient that goes with it.
-    at_bound : (N, L + 2) Tensor
-        Which parameters are at a bound.
+    box : Box
+        The bounds.
     converged : (N,) Tensor
         Whether little of the way was left.
     evaluations : (N,) Tensor
@@ -78,7 +76,7 @@ class Solution:
     weights: Weights
     curvature: Tensor
     noise: Tensor
-    at_bound: Tensor
+    box: Box
     converged: Tensor
     evaluations: Tensor
 
@@ -159,23 +157,6 @@ def _target(observation: Observation, point: Point, weights: Weights) -> Target:
     return Target(observation.flux, weights.weight, observation.prior, point.near.system)
 
 
-@dataclass(frozen=True)
-class _Box:
-    """Bounds (N, L + 2) of parameters."""
-
-    lower: Tensor
-    upper: Tensor
-
-    def inside(self, parameters: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(parameters, self.lower), self.upper)
-
-    def touched(self, parameters: Tensor) -> Tensor:
-        return (parameters <= self.lower + _AT_BOUND) | (parameters >= self.upper - _AT_BOUND)
-
-    def rows(self, index: Tensor) -> _Box:
-        return _Box(self.lower[index], self.upper[index])
-
-
 class Optimiser:
     """Fits batches.
 
@@ -195,11 +176,11 @@ class Optimiser:
         self._tolerance = tolerance
         self._fit_blur = fit_blur
 
-    def _bounds(self, parameters: Tensor) -> _Box:
+    def _bounds(self, parameters: Tensor) -> Box:
         lower, upper = self._objective.forward.bounds_at(parameters)
         if not self._fit_blur:
             lower[:, -1] = upper[:, -1] = 0.0
-        return _Box(lower, upper)
+        return Box(lower, upper)
 
     def run(self, observation: Observation, parameters: Tensor) -> Solution:
         """Fit a batch.
@@ -243,12 +224,11 @@ class Optimiser:
             fisher[far], noise[far] = matrices
         evaluations = _FIRST_EVALUATIONS + early + later
         point = objective.evaluate(observation, memory.parameters, weights)
-        at_bound = box.touched(point.parameters)
         converged = memory.left < tolerance
-        return Solution(observation, point, weights, fisher, noise, at_bound, converged, evaluations)
+        return Solution(observation, point, weights, fisher, noise, box, converged, evaluations)
 
     def _again(
-        self, observation: Observation, weights: Weights, memory: _Memory, box: _Box
+        self, observation: Observation, weights: Weights, memory: _Memory, box: Box
     ) -> tuple[_Memory, Tensor, Tensor, Tensor]:
         """Go on with a new curvature; the memory, the number of steps (N,), and the two matrices."""
         point = self._objective.evaluate(observation, memory.parameters, weights)
@@ -259,7 +239,7 @@ class Optimiser:
         return memory, 1 + taken, fisher, noise
 
     def _go_on(
-        self, target: Target, memory: _Memory, box: _Box, length: float, most: int
+        self, target: Target, memory: _Memory, box: Box, length: float, most: int
     ) -> tuple[_Memory, Tensor]:
         """More steps for stars that have `length` or more of their way left; and how many (N,)."""
         taken = torch.zeros(len(memory.length), dtype=torch.int64, device=memory.length.device)
@@ -273,7 +253,7 @@ class Optimiser:
             taken[active] += steps
         return memory, taken
 
-    def _steps(self, target: Target, memory: _Memory, box: _Box, number: int) -> _Memory:
+    def _steps(self, target: Target, memory: _Memory, box: Box, number: int) -> _Memory:
         """Take the steps of one round."""
         for _ in range(number):
             step, length = bounded_step(

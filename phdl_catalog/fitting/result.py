@@ -55,15 +55,19 @@ class FitResult:
     label_names : tuple of str
         The L labels, in order.
     labels : (N, L) float64
-        Values, in the units of `phdl_catalog.labels`.
+        Values, in the units of `phdl_catalog.labels`: what the data say of each label, whatever the others
+        are between their bounds; see `phdl_catalog.fitting.uncertainty`.
     errors : (N, L) float64
-        One sigma, everything else that was fitted marginalised; see `phdl_catalog.fitting.uncertainty`.
+        One sigma, everything else that was fitted marginalised.
     bounds : (N, L) float64
         Cramer-Rao bounds: what the errors would be if those of all pixels were independent.
     covariance : (N, L, L) float64
         Its diagonal is ``errors**2``.
     information : (N, L) float64
         Fraction of what is known of a label that comes from the data, 0 to 1.
+    contrast : (N, L) float64
+        By how many sigma spectra at the two ends of a label's range differ; see
+        `phdl_catalog.fitting.sensitivity`.
     rv, e_rv : (N,) float64
         Velocity c z and its error [km/s], in the frame of the wavelengths (LAMOST: heliocentric, vacuum);
         the error includes the survey's wavelength calibration (`FitOptions.velocity_floor`).
@@ -85,7 +89,8 @@ class FitResult:
     n_iterations : (N,) int64
         Times the model was evaluated.
     distance : (N,) float64
-        Distance of the labels of the atmosphere from the training region: at most 1 inside.
+        Distance of the labels of the atmosphere from the training region, at most 1 inside: that of the
+        labels or that of the minimum of chi2, whichever is larger.
     pixels : FittedPixels, optional
         If they were asked for.
     """
@@ -96,6 +101,7 @@ class FitResult:
     bounds: NDArray[np.float64]
     covariance: NDArray[np.float64]
     information: NDArray[np.float64]
+    contrast: NDArray[np.float64]
     rv: NDArray[np.float64]
     e_rv: NDArray[np.float64]
     line_variance: NDArray[np.float64]
@@ -133,6 +139,7 @@ class FitResult:
             bounds=nan(n_labels),
             covariance=nan(n_labels, n_labels),
             information=nan(n_labels),
+            contrast=nan(n_labels),
             rv=nan(),
             e_rv=nan(),
             line_variance=nan(),

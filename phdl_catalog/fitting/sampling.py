@@ -14,9 +14,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from phdl_catalog.errors import InputError
+from phdl_catalog.fitting.box import Box
 from phdl_catalog.fitting.fit import Fitter
 from phdl_catalog.fitting.objective import Observation, Weights
-from phdl_catalog.fitting.uncertainty import uncertainty
+from phdl_catalog.fitting.uncertainty import estimate
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY
 
 #: Walkers for each parameter.
@@ -104,8 +105,13 @@ def sample_posterior(
     free[-1] = fitter.options.fit_line_width
     best = solution.point.parameters[0].cpu().numpy()
     fixed = torch.as_tensor(~free)
-    known = solution.observation.prior.precision
-    gaussian = uncertainty(solution.curvature.cpu(), fixed, known.cpu())
+    prior = solution.observation.prior
+    curvature = solution.curvature.cpu()
+    gaussian = estimate(
+        solution.point.parameters.cpu(), solution.point.gradient.cpu(), curvature, curvature,
+        Box(solution.box.lower.cpu(), solution.box.upper.cpu()), fixed,
+        (prior.precision.cpu(), prior.pull(solution.point.parameters).cpu()),
+    )  # fmt: skip
     sigma = gaussian.errors[0].numpy()
 
     def log_probability(rows: NDArray[np.float64]) -> NDArray[np.float64]:

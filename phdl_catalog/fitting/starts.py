@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -54,6 +55,13 @@ class Templates:
     alike: Tensor
 
 
+def lattice(label_names: Sequence[str]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Places of the labels that templates differ in, and the distances (A,) of templates in them."""
+    names = list(label_names)
+    columns = tuple(names.index(name) for name in _STEPS if name in names)
+    return columns, np.array([step for name, step in _STEPS.items() if name in names])
+
+
 def _axis(limits: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     lower, upper = limits
     number = max(2, round((upper - lower) / step))
@@ -69,12 +77,12 @@ def template_labels(model: Model) -> NDArray[np.float64]:
     """
     names = list(model.label_names)
     ranges = np.asarray(model.label_range, dtype=np.float64)
-    axes = [_axis(ranges[names.index(name)], step) for name, step in _STEPS.items() if name in names]
-    columns = [names.index(name) for name in _STEPS if name in names]
-    lattice = np.array(list(product(*axes)))
+    columns, steps = lattice(names)
+    axes = [_axis(ranges[column], step) for column, step in zip(columns, steps, strict=True)]
+    places = np.array(list(product(*axes)))
     base = np.where([name.endswith("_fe") for name in names], 0.0, ranges.mean(axis=1))
-    labels = np.tile(np.clip(base, ranges[:, 0], ranges[:, 1]), (len(lattice), 1))
-    labels[:, columns] = lattice
+    labels = np.tile(np.clip(base, ranges[:, 0], ranges[:, 1]), (len(places), 1))
+    labels[:, columns] = places
     if "fe_h" in names:
         poor = labels[:, names.index("fe_h")] < _METAL_POOR
         for name in _ALPHA:
@@ -96,7 +104,7 @@ def template_labels(model: Model) -> NDArray[np.float64]:
     return labels[inside] if inside.any() else labels
 
 
-def _spread_out(labels: NDArray[np.float64], number: int) -> NDArray[np.int64]:
+def spread_out(labels: NDArray[np.float64], number: int) -> NDArray[np.int64]:
     """Rows far from each other: each next one is the farthest from those taken (Gonzalez 1985)."""
     width = np.ptp(labels, axis=0)
     scaled = (labels - labels.mean(axis=0)) / np.where(width > 0, width, 1.0)
@@ -110,8 +118,8 @@ def _spread_out(labels: NDArray[np.float64], number: int) -> NDArray[np.int64]:
 
 def _alike(labels: NDArray[np.float64], names: tuple[str, ...]) -> NDArray[np.bool_]:
     """Which templates (T, T) are within `_ALIKE` steps of each other in every label of the lattice."""
-    known = [(names.index(name), step) for name, step in _STEPS.items() if name in names]
-    scaled = np.stack([labels[:, column] / step for column, step in known], axis=1)
+    columns, steps = lattice(names)
+    scaled = labels[:, list(columns)] / steps
     return np.asarray(np.abs(scaled[:, None] - scaled).max(axis=2) < _ALIKE)
 
 
@@ -122,7 +130,7 @@ def make_templates(model: Model, forward: ForwardModel) -> Templates:
     return Templates(
         labels=tensor,
         flux=forward.template(tensor),
-        velocity_rows=torch.as_tensor(_spread_out(labels, _VELOCITY_TEMPLATES), device=forward.device),
+        velocity_rows=torch.as_tensor(spread_out(labels, _VELOCITY_TEMPLATES), device=forward.device),
         alike=torch.as_tensor(_alike(labels, model.label_names), device=forward.device),
     )
 

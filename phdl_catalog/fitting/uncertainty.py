@@ -1,17 +1,19 @@
-"""Errors of labels: the Cramer-Rao bound, and what the data add to what was known before.
+"""Labels and their errors: what the data say of each, whatever the others are between their bounds.
 
-The curvature of the cost is the Fisher matrix F of the labels, velocity and line width, with the
-pseudo-continuum marginalised; where pixels err together (`phdl_catalog.fitting.shared_error`), F is what
-independent pixels would need to leave the same uncertainty.  Before any data a label is known to lie within
-the training range, of width w: a variance of ``w**2 / 12``, and the Fisher information ``12 / w**2``.  A
-label that the spectrum hardly constrains would otherwise, with an error of many dex, carry others along
-beyond what is possible.  So the covariance is that of ``F + diag(12 / w**2)``, and from the variance v of
-each label its *own* prior is taken out again: ``1 / e**2 = 1 / v - 12 / w**2``.  The error e of a label is
-therefore from the data alone, while the others are only as free as the grid lets them be.  For
-well-constrained labels it is the Cramer-Rao bound, where no errors are shared.
+At the minimum of the cost the curvature is the Fisher matrix F of the labels, velocity and line width, with
+the pseudo-continuum marginalised; where pixels err together (`phdl_catalog.fitting.shared_error`), F is what
+independent pixels would need to leave the same uncertainty.  To linear theory the data then say a Gaussian of
+all labels, whose mean may be outside the bounds of some.
 
-`information` is ``1 - v * 12 / w**2``: the fraction of what is known that comes from the data, 1 if the range
-of the grid has no part in it and 0 if it is all there is.  At 0.5 the error is 0.29 times the range.
+Before any data a label is known to lie between the bounds of the fit, anywhere.  A label that the spectrum
+hardly constrains would otherwise, with an error of many dex, carry others along beyond what is possible.  So
+each label is marginalised over all *others* between their bounds (`phdl_catalog.fitting.box`), while its
+*own* bounds are left out: value and error of a label are from the data alone, while the others are only as
+free as the grid lets them be.  For well-constrained labels this is the minimum of the cost, and the error is
+the Cramer-Rao bound, where no errors are shared.
+
+`information` compares the precision ``1 / e**2`` with that of an even distribution between the bounds, ``12 /
+width**2``: 1 if the bounds have no part in what is known of a label and 0 if they are all there is.
 """
 
 from __future__ import annotations
@@ -21,100 +23,134 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Fraction of information from the data under which a label is flagged as unconstrained.
-LEAST_INFORMATION = 0.5
+from phdl_catalog.fitting.box import (
+    Box,
+    factors_of_bounds,
+    inverse,
+    marginals,
+    precision_without_own,
+)
 
-#: Variance of a uniform distribution between -1 and 1, the scaled range of a label.
-_UNIFORM_VARIANCE = 1.0 / 3.0
+#: Precisions of the shift [1 / pixels squared] and blur [1 / pixels to the fourth] without data: nearly none.
+_OTHERS = 1e-4
 
-#: Prior variances of the shift [pixels squared] and blur [pixels to the fourth]: nearly none.
-_OTHER_VARIANCE = 1e4
+#: Precision of a parameter that is not fitted.
+_FIXED = 1e18
+
+#: Smallest width of a box.
+_TINY = 1e-9
 
 #: Added to the diagonal of a scaled covariance of gradients: single precision of the sums that it is from.
 _RIDGE = 1e-6
 
-#: Smallest fraction of information: the error is then 1e3 times the prior's.
-_NO_INFORMATION = 1e-6
-
 
 @dataclass(frozen=True)
-class Uncertainty:
-    """Errors of a batch, in scaled parameters.
+class Estimate:
+    """Parameters of a batch and their errors, in scaled units; (N, L + 2) and (N, L + 2, L + 2).
 
     Parameters
     ----------
-    errors : (N, L + 2) Tensor
+    values : Tensor
+        What the data say of each parameter; at its bound where that is beyond.
+    errors : Tensor
         One sigma.
-    covariance : (N, L + 2, L + 2) Tensor
+    covariance : Tensor
         Of all parameters; its diagonal is the square of `errors`.
-    information : (N, L + 2) Tensor
+    information : Tensor
         Fraction of what is known that comes from the data, 0 to 1.
+    bounds : Tensor
+        Cramer-Rao bounds: the errors, if those of all pixels were independent.
     """
 
+    values: Tensor
     errors: Tensor
     covariance: Tensor
     information: Tensor
+    bounds: Tensor
 
 
-def effective_curvature(curvature: Tensor, noise: Tensor) -> Tensor:
+def effective(curvature: Tensor, noise: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The Fisher matrix of independent pixels that would leave labels as uncertain as they are.
 
     Parameters
     ----------
     curvature, noise : (N, D, D) Tensor
         Half the second derivatives H of the cost, and the covariance M of its gradient, float64.
+    gradient : (N, D) Tensor
+        Of half the cost.
 
     Returns
     -------
     (N, D, D) Tensor
         ``H M^-1 H``, which is H where the two are one; its inverse is the covariance ``H^-1 M H^-1``.
+    (N, D) Tensor
+        The gradient that, with it, leads to the same minimum: ``H M^-1 gradient``.
     """
     if noise is curvature:
-        return curvature
+        return curvature, gradient
     scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
     scaled = curvature * scale[:, :, None] * scale[:, None, :]
     matrix = noise * scale[:, :, None] * scale[:, None, :]
     torch.diagonal(matrix, dim1=1, dim2=2).add_(_RIDGE)
     factor, _ = torch.linalg.cholesky_ex(matrix)
-    half = torch.linalg.solve_triangular(factor, scaled, upper=False)
-    return (half.mT @ half) / scale[:, :, None] / scale[:, None, :]
+    right = torch.cat([scaled, (gradient * scale)[:, :, None]], dim=2)
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    both = half[:, :, :-1].mT @ half
+    return both[:, :, :-1] / scale[:, :, None] / scale[:, None, :], both[:, :, -1] / scale
 
 
-def uncertainty(curvature: Tensor, fixed: Tensor, known: Tensor | None = None) -> Uncertainty:
-    """Errors from a Fisher matrix.
+def estimate(
+    parameters: Tensor,
+    gradient: Tensor,
+    curvature: Tensor,
+    noise: Tensor,
+    box: Box,
+    fixed: Tensor,
+    prior: tuple[Tensor, Tensor] | None = None,
+) -> Estimate:
+    """What the data say of each parameter, from the curvature at the minimum of the cost inside a box.
 
     Parameters
     ----------
-    curvature : (N, L + 2, L + 2) Tensor
-        Fisher matrix in scaled parameters, float64.
+    parameters, gradient : (N, L + 2) Tensor
+        The minimum, and the gradient of half the cost there: not 0 along parameters at a bound.
+    curvature, noise : (N, L + 2, L + 2) Tensor
+        By the data, float64; see `effective`.
+    box : Box
+        The bounds.
     fixed : (L + 2,) Tensor
         True for parameters that were not fitted; their errors are 0.
-    known : (N, L + 2) Tensor, optional
-        Precisions of Gaussian priors that took part in the fit, 0 where there was none.  The error of such a
-        label contains its prior.
+    prior : pair of (N, L + 2) Tensor, optional
+        Precisions of Gaussian priors that took part in the fit, 0 where there was none, and what they add to
+        the gradient.  The error of such a label contains its prior.
 
     Returns
     -------
-    Uncertainty
+    Estimate
     """
-    size = curvature.shape[1]
-    variance = torch.full((size,), _UNIFORM_VARIANCE, dtype=curvature.dtype, device=curvature.device)
-    variance[-2:] = _OTHER_VARIANCE
-    variance = torch.where(fixed, torch.full_like(variance, 1e-18), variance)
-    if known is None:
-        known = curvature.new_zeros(curvature.shape[:2])
-    spread = (1.0 / (1.0 / variance + known)).sqrt()
-    # Prior information is now the unit matrix.
-    scaled = curvature * spread[:, :, None] * spread[:, None, :]
-    scaled = (scaled + scaled.mT) / 2.0 + torch.eye(size, dtype=curvature.dtype, device=curvature.device)
-    factor, _ = torch.linalg.cholesky_ex(scaled)
-    posterior = torch.cholesky_inverse(factor)
-    diagonal = torch.diagonal(posterior, dim1=1, dim2=2)
-    information = (1.0 - diagonal).clamp(0.0, 1.0)
-    without_own = diagonal / information.clamp_min(_NO_INFORMATION)
-    widened = torch.where(known > 0, diagonal, without_own)
-    errors = widened.sqrt() * spread
-    errors = torch.where(fixed, torch.zeros_like(errors), errors)
-    correlation = posterior * diagonal.rsqrt()[:, :, None] * diagonal.rsqrt()[:, None, :]
-    covariance = correlation * errors[:, :, None] * errors[:, None, :]
-    return Uncertainty(errors, covariance, information)
+    known, pulled = prior or (torch.zeros_like(gradient), torch.zeros_like(gradient))
+    matrix, slope = effective(curvature, noise, gradient - pulled)
+    alone = known.clone()
+    alone[:, -2:] += _OTHERS
+    alone[:, fixed] = _FIXED
+    matrix = matrix + torch.diag_embed(alone)
+    free = (~fixed).to(parameters.dtype)
+    pull = torch.bmm(matrix, parameters[:, :, None])[:, :, 0] - (slope + pulled) * free
+    bounded = free.clone()
+    bounded[-2:] = 0.0
+    factors = factors_of_bounds(matrix, pull, box, bounded)
+    values, variance, covariance = marginals(matrix, pull, factors)
+    # Where numbers fail, the minimum is what is left.
+    values = box.inside(torch.where(torch.isfinite(values), values, parameters))
+    errors = variance.sqrt() * free
+    # Correlations with the bounds of all, errors without one's own.
+    scale = errors * torch.diagonal(covariance, dim1=1, dim2=2).rsqrt()
+    covariance = covariance * scale[:, :, None] * scale[:, None, :]
+    bounds = errors
+    if noise is not curvature:
+        independent = inverse(curvature + torch.diag_embed(alone + factors.precision))
+        all_known = 1.0 / torch.diagonal(independent, dim1=1, dim2=2)
+        bounds = precision_without_own(all_known, factors).rsqrt() * free
+    data = (1.0 / variance - alone).clamp_min(0.0)
+    even = 12.0 / (box.upper - box.lower).clamp_min(_TINY).square()
+    return Estimate(values, errors, covariance, data / (data + even + known), bounds)

@@ -19,7 +19,6 @@ from phdl_catalog.fitting.microturbulence import MicroturbulenceRange
 from phdl_catalog.fitting.noise import outlier
 from phdl_catalog.fitting.prior import Prior
 from phdl_catalog.fitting.step import bounded_step, secant_update
-from phdl_catalog.fitting.uncertainty import uncertainty
 from phdl_catalog.spectra.banded import BANDWIDTH, BandedLayout
 from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import PixelGrid
@@ -112,26 +111,6 @@ def test_a_secant_update_makes_the_curvature_agree_with_the_step() -> None:
     assert torch.linalg.eigvalsh(updated).min() > 0
     backwards = secant_update(curvature, step, -change)
     assert torch.linalg.eigvalsh(backwards).min() > 0
-
-
-def test_a_well_constrained_error_is_the_cramer_rao_bound() -> None:
-    generator = np.random.default_rng(4)
-    root = generator.normal(size=(5, 5)) * 300
-    fisher = torch.as_tensor(root @ root.T)[None]
-    result = uncertainty(fisher, torch.zeros(5, dtype=torch.bool))
-    bound = torch.linalg.inv(fisher).diagonal(dim1=1, dim2=2).sqrt()
-    torch.testing.assert_close(result.errors, bound, rtol=2e-2, atol=0.0)
-    assert torch.all(result.information > 0.95)
-
-
-def test_a_label_without_any_information_does_not_spoil_the_others() -> None:
-    fisher = torch.diag(torch.tensor([1e4, 0.0, 1e4, 1e4], dtype=torch.float64))[None]
-    result = uncertainty(fisher, torch.zeros(4, dtype=torch.bool))
-    assert result.information[0, 1] == 0.0
-    assert result.errors[0, 1] > 100.0
-    torch.testing.assert_close(
-        result.errors[0, 0], torch.tensor(0.01, dtype=torch.float64), rtol=1e-2, atol=0
-    )
 
 
 def test_the_factor_of_an_outlier_is_the_derivative_of_its_cost() -> None:

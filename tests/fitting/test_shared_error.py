@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.fitting import FitOptions, FitResult, Fitter
-from phdl_catalog.fitting.uncertainty import effective_curvature
+from phdl_catalog.fitting.uncertainty import effective
 
 #: Error of the lines of one element in common, as a fraction of their depth.
 _COMMON = 0.05
@@ -124,9 +124,15 @@ def test_an_effective_curvature_has_the_covariance_of_the_sandwich() -> None:
     curvature = root @ root.mT
     more = torch.rand(4, 6, 2, generator=generator, dtype=torch.float64)
     noise = curvature + 3.0 * more @ more.mT
+    gradient = torch.rand(4, 6, generator=generator, dtype=torch.float64)
     inverse = torch.linalg.inv(curvature)
-    covariance = torch.linalg.inv(effective_curvature(curvature, noise))
+    matrix, slope = effective(curvature, noise, gradient)
+    covariance = torch.linalg.inv(matrix)
     torch.testing.assert_close(covariance, inverse @ noise @ inverse, rtol=1e-3, atol=1e-3)
+    # The minimum is where it was.
+    torch.testing.assert_close(
+        covariance @ slope[:, :, None], inverse @ gradient[:, :, None], rtol=1e-3, atol=1e-3
+    )
 
 
 def test_patterns_of_other_pixels_than_the_models_are_refused(model: LineModel) -> None:

@@ -1,0 +1,159 @@
+"""What the data say of one label, whatever the others are between their bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from line_model import NAMES, RANGE, LineModel
+from line_survey import simulate
+
+from phdl_catalog.fitting import Fitter, LabelFlag
+from phdl_catalog.fitting.box import Box, moments_between
+from phdl_catalog.fitting.sensitivity import Sensitivity
+from phdl_catalog.fitting.starts import make_templates
+from phdl_catalog.fitting.step import bounded_step
+from phdl_catalog.fitting.uncertainty import Estimate, estimate
+
+
+def _inside(fisher: torch.Tensor, mean: torch.Tensor, fixed: torch.Tensor | None = None) -> Estimate:
+    """The estimate of Gaussians (N, D) between -1 and 1, from the minimum that a fit would find."""
+    ones = torch.ones_like(mean)
+    gradient = -torch.einsum("nij,nj->ni", fisher, mean)
+    minimum, _ = bounded_step(gradient, fisher, -ones, ones)
+    gradient = torch.einsum("nij,nj->ni", fisher, minimum - mean)
+    fixed = torch.zeros(mean.shape[1], dtype=torch.bool) if fixed is None else fixed
+    return estimate(minimum, gradient, fisher, fisher, Box(-ones, ones), fixed)
+
+
+def test_a_well_constrained_error_is_the_cramer_rao_bound() -> None:
+    generator = np.random.default_rng(4)
+    root = generator.normal(size=(7, 7)) * 300
+    fisher = torch.as_tensor(root @ root.T)[None]
+    mean = torch.as_tensor(generator.uniform(-0.3, 0.3, (1, 7)))
+    result = _inside(fisher, mean)
+    bound = torch.linalg.inv(fisher).diagonal(dim1=1, dim2=2).sqrt()
+    torch.testing.assert_close(result.errors, bound, rtol=2e-2, atol=0.0)
+    torch.testing.assert_close(result.values, mean, rtol=0.0, atol=0.05 * float(bound.min()))
+    torch.testing.assert_close(result.bounds, result.errors)
+    assert torch.all(result.information[:, :-2] > 0.95)
+
+
+def test_a_label_without_any_information_does_not_spoil_the_others() -> None:
+    fisher = torch.diag(torch.tensor([1e4, 0.0, 1e4, 1e4, 1e4, 1e4], dtype=torch.float64))[None]
+    result = _inside(fisher, torch.zeros(1, 6, dtype=torch.float64))
+    assert result.information[0, 1] < 1e-5
+    assert result.errors[0, 1] > 100.0
+    torch.testing.assert_close(result.errors[0, 0].item(), 0.01, rtol=1e-2, atol=0)
+
+
+def test_a_parameter_that_is_not_fitted_stays_where_it_is() -> None:
+    generator = np.random.default_rng(6)
+    root = generator.normal(size=(5, 5)) * 30
+    fisher = torch.as_tensor(root @ root.T)[None]
+    fixed = torch.tensor([False, False, False, False, True])
+    ones = torch.ones(1, 5, dtype=torch.float64)
+    box = Box(torch.where(fixed, 0.0, -ones), torch.where(fixed, 0.0, ones))
+    at, gradient = torch.zeros(1, 5, dtype=torch.float64), torch.full((1, 5), 3.0, dtype=torch.float64)
+    result = estimate(at, gradient, fisher, fisher, box, fixed)
+    assert result.values[0, -1] == 0.0
+    assert result.errors[0, -1] == 0.0
+    free = torch.linalg.inv(fisher[:, :-1, :-1]).diagonal(dim1=1, dim2=2).sqrt()
+    torch.testing.assert_close(result.errors[:, :-1], free, rtol=3e-2, atol=0.0)
+
+
+@pytest.mark.parametrize("place", [-300.0, -30.0, -3.0, -0.4, 0.0, 0.7, 4.0, 50.0])
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 1.0, 8.0, 300.0])
+def test_moments_of_a_gaussian_between_bounds(place: float, sigma: float) -> None:
+    low, high = -1.0, 1.5
+    mean = place * min(sigma, 1.0)
+    numbers = (torch.tensor([x], dtype=torch.float64) for x in (mean, sigma, low, high))
+    found, variance = moments_between(*numbers)
+    # Sums over where the density is, relative to where it is highest.
+    peak = np.clip(mean, low, high)
+    fall = sigma**2 / max(abs(mean - peak), sigma)
+    x = np.linspace(max(low, peak - 40.0 * fall), min(high, peak + 40.0 * fall), 400_001)
+    density = np.exp(-0.5 * (x - peak) * (x + peak - 2.0 * mean) / sigma**2)
+    centre = np.trapezoid(x * density) / np.trapezoid(density)
+    spread = np.trapezoid((x - centre) ** 2 * density) / np.trapezoid(density)
+    assert found.item() == pytest.approx(centre, abs=1e-3 * np.sqrt(spread))
+    assert variance.item() == pytest.approx(spread, rel=2e-3)
+
+
+def test_a_label_is_marginalised_over_the_others_between_their_bounds() -> None:
+    # Three labels that depend on each other, against sums over a lattice.
+    covariance = np.array([[0.3**2, 0.2, -0.05], [0.2, 0.9**2, 0.1], [-0.05, 0.1, 0.7**2]])
+    mean = np.array([0.1, 0.9, -0.4])
+    fisher = np.zeros((1, 5, 5))
+    fisher[0, :3, :3] = np.linalg.inv(covariance)
+    fisher[0, 3:, 3:] = 1e4 * np.eye(2)
+    found = _inside(torch.as_tensor(fisher), torch.as_tensor(np.append(mean, [0.0, 0.0])[None]))
+    own = np.linspace(-6.0, 6.0, 481)
+    others = np.linspace(-1.0, 1.0, 81)
+    for label in range(3):
+        axes = [own if axis == label else others for axis in range(3)]
+        place = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) - mean
+        weight = np.exp(-0.5 * np.einsum("...i,ij,...j", place, fisher[0, :3, :3], place))
+        alone = weight.sum(axis=tuple(axis for axis in range(3) if axis != label))
+        centre = (own * alone).sum() / alone.sum()
+        sigma = np.sqrt(((own - centre) ** 2 * alone).sum() / alone.sum())
+        assert found.values[0, label].item() == pytest.approx(np.clip(centre, -1, 1), abs=0.05 * sigma)
+        assert found.errors[0, label].item() == pytest.approx(sigma, rel=0.05)
+
+
+def test_a_label_that_follows_an_unknown_one_is_nearer_to_the_truth_than_the_minimum() -> None:
+    # As carbon and oxygen in a cool star: lines of the first tell of a sum of both.
+    generator = np.random.default_rng(7)
+    design = np.zeros((4, 5))
+    design[0, :2] = [12.0, 4.0]
+    design[1, :3] = [1.2, -0.8, 0.5]
+    design[2, 2], design[3, 3] = 20.0, 40.0
+    fisher = torch.as_tensor(design.T @ design + np.diag([0.0, 0.0, 0.0, 0.0, 1e4]))
+    truth = np.zeros((4000, 5))
+    truth[:, :3] = generator.uniform([-0.4, -1, -1], [0.4, 1, 1], (4000, 3))
+    seen = truth @ design.T + generator.normal(size=(4000, 4))
+    slope = torch.as_tensor(seen @ design)
+    mean = torch.linalg.solve(fisher, slope.T).T
+    found = _inside(fisher.expand(4000, 5, 5).contiguous(), mean)
+    off = (found.values.numpy() - truth)[:, 0]
+    pull = off / found.errors.numpy()[:, 0]
+    assert 0.95 < pull.std() < 1.05
+    assert abs(pull.mean()) < 0.05
+    ones = torch.ones_like(mean)
+    minimum, _ = bounded_step(-slope, fisher.expand(4000, 5, 5).contiguous(), -ones, ones)
+    minimum_off = (minimum.numpy() - truth)[:, 0]
+    assert np.sqrt(np.mean(off**2)) < 0.9 * np.sqrt(np.mean(minimum_off**2))
+
+
+def test_contrast_does_not_depend_on_where_the_fit_ended(model: LineModel, fitter: Fitter) -> None:
+    column = NAMES.index("ca_fe")
+    labels = np.tile(RANGE.mean(axis=1), (5, 1))
+    labels[:, column] = np.linspace(-0.45, 0.55, 5)
+    # Errors as they would be with the same noise: inversely proportional to how fast the spectrum changes.
+    step = np.zeros(len(NAMES))
+    step[column] = 0.02
+    change = model.predict(labels + step).astype(float) - model.predict(labels - step)
+    errors = np.ones_like(labels)
+    errors[:, column] = 0.04 * 0.3 / np.linalg.norm(change, axis=1)
+    assert errors[:, column].max() / errors[:, column].min() > 1.6
+    curves = Sensitivity.of(fitter.forward, make_templates(model, fitter.forward))
+    contrast = curves.contrast(labels, errors, np.broadcast_to(np.ptp(RANGE, axis=1), labels.shape))
+    assert contrast[:, column].max() / contrast[:, column].min() < 1.15
+    ends = np.tile(RANGE.mean(axis=1), (2, 1))
+    ends[:, column] = RANGE[column]
+    length = np.abs(np.diff(model.predict(np.linspace(*ends, 200)).astype(float), axis=0))
+    expected = np.sqrt(np.square(length).sum(axis=1)).sum() / 0.3
+    np.testing.assert_allclose(contrast[:, column], expected, rtol=0.15)
+
+
+def test_what_passes_for_measured_is_not_too_high(model: LineModel, fitter: Fitter) -> None:
+    # The few lines of europium at low S/N: noise that deepens them makes them look better measured.
+    faint = simulate(model, 1000, snr=8.0, seed=14)
+    result = fitter.fit(faint.wavelength, faint.flux, faint.ivar)
+    column = NAMES.index("eu_fe")
+    flags, error = result.label_flags[:, column], result.errors[:, column]
+    pull = (result.labels - faint.labels)[:, column] / error
+    precise = ((flags & ~LabelFlag.UNCONSTRAINED) == 0) & (error < np.ptp(RANGE[column]) / 5.0)
+    assert np.mean(pull[precise]) > 0.25
+    assert np.sum(flags == 0) > np.sum(precise)
+    assert np.mean(pull[flags == 0]) < 0.2

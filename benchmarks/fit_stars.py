@@ -217,7 +217,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model(options.model)
-    fitter = Fitter(model, FitOptions(correct_model=not options.uncorrected))
+    fitter = Fitter(model, FitOptions(correct_model=False if options.uncorrected else None))
     sun = sun_table(model, fitter, options.sun) if options.sun else None
     index, flux, ivar = read(options.folder)
     result = fitter.fit(SURVEY_GRID.wavelength, flux, ivar)

@@ -59,7 +59,7 @@ def fit_file(
         typer.Option("--prior", help="Gaussian prior LABEL=MEAN:SIGMA, e.g. mg_fe=0.1:0.2; may be repeated."),
     ] = None,
     ab_initio: Annotated[
-        bool, typer.Option("--ab-initio", help="Do not correct the model for real stars: computed spectra.")
+        bool, typer.Option("--ab-initio", help="Never correct the model for real stars.")
     ] = False,
     polish: Annotated[
         bool, typer.Option("--polish", help="Fit again with the transformer itself; a second a star.")
@@ -85,7 +85,7 @@ def fit_file(
     _check_device(device)
     loaded = load_model(model, device)
     priors = tuple(LabelPrior.parse(text) for text in prior or ())
-    fitter = Fitter(loaded, FitOptions(correct_model=not ab_initio, priors=priors), device)
+    fitter = Fitter(loaded, FitOptions(correct_model=False if ab_initio else None, priors=priors), device)
     wanted = _Wanted(plot, plot_format, polish, sample)
     threads = get_settings().threads
     together = min(_FILES_AT_ONCE, max(1, -(-len(files) // threads)))
@@ -208,7 +208,8 @@ def _fit_files(files: list[Path], model: Emulator, fitter: Fitter, wanted: _Want
             document["polished"] = dict(zip(result.label_names, moved[row].tolist(), strict=True))
         if wanted.sample is not None:
             rows = (SURVEY_GRID.wavelength, flux[row], ivar[row], bad[row])
-            document["posterior"] = _posterior(fitter, *rows, wanted.sample)
+            chosen = fitter if result.corrected[row] else fitter.uncorrected
+            document["posterior"] = _posterior(chosen, *rows, wanted.sample)
         if wanted.plot is not None:
             document["figure"] = str(_plot(files[number], spectrum, flux[row], result, row, wanted))
     return documents
@@ -272,6 +273,7 @@ def _document(spectrum: Spectrum, result: FitResult, row: int) -> dict[str, Any]
             if bits
         },
         "snr": result.snr[row],
+        "corrected": bool(result.corrected[row]),
         "n_pixels": result.n_pixels[row],
         "error_floor": result.error_floor[row],
         "line_variance": result.line_variance[row],

@@ -20,8 +20,9 @@ from torch import Tensor
 #: A parameter is at a bound if it is nearer to it than this, in scaled units.
 _AT_BOUND = 1e-3
 
-#: Times that the factors are found anew: after four, values are within 0.015 of their errors of the end.
-_SWEEPS = 4
+#: Times that the factors are found anew: after three, one value in a thousand is 0.01 of its error from the
+#: end, and none 0.05.
+_SWEEPS = 3
 
 #: A box that is narrower than this, in units of the error, is evenly filled.
 _NARROW = 0.1
@@ -100,11 +101,12 @@ def moments_between(mean: Tensor, sigma: Tensor, lower: Tensor, upper: Tensor) -
     return mean + sigma * torch.where(mirrored, -centre, centre), sigma.square() * variance
 
 
-def inverse(matrix: Tensor) -> Tensor:
-    """Inverses of positive definite matrices (N, D, D), whatever the units of their rows."""
-    scale = torch.diagonal(matrix, dim1=1, dim2=2).rsqrt()
-    factor, _ = torch.linalg.cholesky_ex(matrix * scale[:, :, None] * scale[:, None, :])
-    return torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None, :]
+def covariance_with(curvature: Tensor, precision: Tensor) -> Tensor:
+    """Inverses (N, D, D) of curvatures to whose diagonals precisions (N, D) are added; positive definite."""
+    matrix = curvature.clone()
+    torch.diagonal(matrix, dim1=1, dim2=2).add_(precision)
+    factor, _ = torch.linalg.cholesky_ex(matrix)
+    return torch.cholesky_inverse(factor)
 
 
 def factors_of_bounds(curvature: Tensor, pull: Tensor, box: Box, bounded: Tensor) -> Factors:
@@ -152,7 +154,7 @@ def marginals(curvature: Tensor, pull: Tensor, factors: Factors) -> tuple[Tensor
     covariance : (N, D, D) Tensor
         With the bounds of all.
     """
-    covariance = inverse(curvature + torch.diag_embed(factors.precision))
+    covariance = covariance_with(curvature, factors.precision)
     mean = torch.bmm(covariance, (pull + factors.pull)[:, :, None])[:, :, 0]
     all_known = 1.0 / torch.diagonal(covariance, dim1=1, dim2=2)
     alone = 1.0 / precision_without_own(all_known, factors)

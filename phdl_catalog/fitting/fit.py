@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from phdl_catalog.fitting.coarse import CoarseFit
 from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
 from phdl_catalog.fitting.judge import judge
 from phdl_catalog.fitting.kernel import REACH
+from phdl_catalog.fitting.line_list import clearly_better, doubtful
 from phdl_catalog.fitting.noise import FloorBands
 from phdl_catalog.fitting.objective import Objective, Observation
 from phdl_catalog.fitting.optimiser import Optimiser, Solution
@@ -27,7 +29,7 @@ from phdl_catalog.fitting.prepare import PreparedSpectra, check_spectra, place, 
 from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, shared_prior
 from phdl_catalog.fitting.result import FitResult, FittedPixels
 from phdl_catalog.fitting.sensitivity import Sensitivity
-from phdl_catalog.fitting.starts import make_templates
+from phdl_catalog.fitting.starts import make_templates, template_errors
 from phdl_catalog.fitting.suspects import find_suspects
 from phdl_catalog.fitting.uncertainty import estimate
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
@@ -87,7 +89,10 @@ class Fitter:
         choice = self.options
         if imperfection == "of the model":
             imperfection = getattr(model, "imperfection", None)
-        self._imperfection = imperfection if choice.correct_model else None
+        self._imperfection = None if choice.correct_model is False else imperfection
+        self._pure: ForwardModel | None = None
+        if self._imperfection is not None and choice.correct_model is None:
+            self._pure = ForwardModel(model, self.device, choice.margin)
         #: What the model says of its error; None if it says nothing of which pixels err together.
         self._stated: ExpectedError | None = getattr(model, "error_model", None)
         self._forward = ForwardModel(model, self.device, choice.margin, self._imperfection)
@@ -114,7 +119,7 @@ class Fitter:
             fit_blur=choice.fit_line_width,
             tolerance=choice.tolerance,
         )
-        self._model_variance = self._template_errors(model)
+        self._model_variance = template_errors(model, self._forward, templates, self._imperfection)
         amplitude = np.zeros(len(templates.labels))
         pixels = grid.size + 2 * REACH
         if self._stated is not None and self._stated.modes.shape[1] != pixels:
@@ -124,30 +129,6 @@ class Fitter:
             amplitude = self._stated.amplitude(templates.labels.double().cpu().numpy())
         self._amplitude = torch.as_tensor(amplitude, dtype=torch.float32, device=self.device)
         self._prior = shared_prior(choice.priors, self._forward.label_names)
-
-    def _template_errors(self, model: Model) -> Tensor:
-        """Squared error (T, P) of the model at the pixels of the fit, for stars like each of the templates.
-
-        The emulator's own error is as the model states it; that of the line list grows with the lines.
-        """
-        grid = self._forward.grid
-        variance = np.zeros((len(self._templates.flux), grid.size))
-        labels = self._templates.labels.double().cpu().numpy()
-        stated = getattr(model, "expected_error", None)
-        if stated is not None:
-            values = np.asarray(stated(labels), dtype=np.float64)
-            expected = (len(labels), grid.size + 2 * REACH)
-            if values.shape != expected or not np.all(np.isfinite(values)):
-                raise ModelError(
-                    f"the model's expected_error has shape {values.shape}, or is not finite; "
-                    f"it must be {expected}"
-                )
-            variance += values[:, REACH:-REACH] ** 2
-        if self._imperfection is not None:
-            spectra = self._forward.full_template(self._templates.labels).double().cpu().numpy()
-            amplitude = self._imperfection.amplitude(spectra)
-            variance += (amplitude[:, None] * self._imperfection.error[REACH:-REACH]) ** 2
-        return torch.as_tensor(variance, dtype=torch.float32, device=self.device)
 
     def fit(
         self,
@@ -165,6 +146,7 @@ class Fitter:
         leave_out = self._left_out(grid)
         pixels = FittedPixels.empty(grid, len(rows)) if keep_pixels else None
         result = FitResult.empty(self._forward.label_names, len(rows), pixels)
+        doubt = np.zeros(len(rows), dtype=np.bool_)
         threads = torch.get_num_threads() if loops.wanted(self.device) else 1
         batch = self.options.together(self.device.type, len(rows), threads)
 
@@ -173,13 +155,34 @@ class Fitter:
             spectra = prepare_spectra(
                 grid, rows[part], weights[part], bad if len(bad) == 1 else bad[part], leave_out
             )
-            self._fit_batch(spectra, np.arange(start, start + len(spectra.flags)), prior.rows(part), result)
+            numbers = np.arange(start, start + len(spectra.flags))
+            self._fit_batch(spectra, numbers, prior.rows(part), result, doubt)
 
         loops.in_threads(fit_part, range(0, len(rows), batch), threads)
+        again = np.flatnonzero(doubt)
+        if len(again):
+            other = self.uncorrected.fit(
+                wavelength, rows[again], weights[again], bad if len(bad) == 1 else bad[again],
+                known=prior.rows(again), keep_pixels=keep_pixels,
+            )  # fmt: skip
+            better = np.flatnonzero(clearly_better(other, result.rows(again)))
+            result.put(again[better], other.rows(better))
         return result
 
+    @cached_property
+    def uncorrected(self) -> Fitter:
+        """The same without the model's correction for real stars."""
+        if self._imperfection is None:
+            return self
+        return Fitter(self.model, replace(self.options, correct_model=False), str(self.device))
+
     def _fit_batch(
-        self, spectra: PreparedSpectra, numbers: NDArray[np.int64], known: KnownLabels, result: FitResult
+        self,
+        spectra: PreparedSpectra,
+        numbers: NDArray[np.int64],
+        known: KnownLabels,
+        result: FitResult,
+        doubt: NDArray[np.bool_],
     ) -> None:
         result.flags[numbers] = spectra.flags
         result.snr[numbers] = spectra.snr
@@ -190,6 +193,8 @@ class Fitter:
         with torch.no_grad():
             fitted = self._solve(spectra, good, known)
             part = self._result(spectra, good, fitted.alignment, fitted.solution)
+            if self._pure is not None:
+                doubt[numbers[good]] = doubtful(self._pure, self._objective, fitted.solution).cpu().numpy()
         if result.pixels is not None:
             first = self._forward.grid.first
             part = replace(
@@ -290,6 +295,7 @@ class Fitter:
         ):
             target[...] = values.cpu().numpy()
         part.snr[:] = spectra.snr[good]
+        part.corrected[:] = self._imperfection is not None
         width = ((box.upper - box.lower)[:, :n_labels] * scale).cpu().numpy()
         width = np.minimum(width, np.ptp(forward.label_range, axis=1))
         part.contrast[:] = self._sensitivity.contrast(part.labels, part.errors, width)

@@ -15,6 +15,7 @@ from phdl_catalog.fitting.fit import Fitter
 from phdl_catalog.fitting.flags import FitFlag
 from phdl_catalog.fitting.known_stars import KnownStars
 from phdl_catalog.fitting.learning import MeanResidual, learn_imperfection, mean_residual
+from phdl_catalog.fitting.options import FitOptions
 from phdl_catalog.fitting.result import FitResult
 
 #: Abundances of the Sun that are compared with 0.
@@ -139,7 +140,7 @@ def learn_and_validate(
 
 
 def _fit(model: Emulator, imperfection: Imperfection | None, stars: KnownStars) -> FitResult:
-    fitter = Fitter(model, imperfection=imperfection)
+    fitter = Fitter(model, FitOptions(correct_model=True), imperfection=imperfection)
     return fitter.fit(stars.grid.wavelength, stars.flux, stars.ivar, stars.bad)
 
 

@@ -28,9 +28,9 @@ class FitOptions:
         Leave out pixels at the cores of interstellar lines.
     mask_arm_overlap : bool
         Leave out pixels where the spectra of the two arms are joined.
-    correct_model : bool
-        Use what the model file says on its imperfection: correct the lines, and add the error that is left.
-        For ab initio spectra, which have the model's line list, choose False.
+    correct_model : bool, optional
+        Whether to use what the model file says on its imperfection: correct the lines, and add the error that
+        is left.  None: where that describes the spectrum better.  True and False: always and never.
     fit_line_width : bool
         Fit the width of the line-spread function, which varies from fibre to fibre, together with the labels.
     fit_error_floor : bool
@@ -63,7 +63,7 @@ class FitOptions:
     mask_telluric: bool = True
     mask_interstellar: bool = True
     mask_arm_overlap: bool = True
-    correct_model: bool = True
+    correct_model: bool | None = None
     fit_line_width: bool = True
     fit_error_floor: bool = True
     largest_velocity: float = 1000.0

@@ -8,6 +8,7 @@ again; twice.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -87,7 +88,8 @@ def polish(
         for _ in range(_TIMES):
             labels = polished.labels[only]
             difference = np.asarray(model.predict(labels), dtype=np.float64) - model.compiled.predict(labels)
-            fitter = Fitter(_ModelWith(model, difference[0]), options, str(model.device))  # type: ignore[arg-type]
+            choice = replace(options or FitOptions(), correct_model=bool(result.corrected[row]))
+            fitter = Fitter(_ModelWith(model, difference[0]), choice, str(model.device))  # type: ignore[arg-type]
             again = fitter.fit(wavelength, flux[only], ivar[only], mask[only], keep_pixels=keep_pixels)
             polished.put(only, again)
     return polished, (polished.labels - result.labels) / result.errors

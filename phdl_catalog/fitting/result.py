@@ -12,6 +12,9 @@ from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.flags import FitFlag, LabelFlag
 from phdl_catalog.spectra.grid import PixelGrid
 
+#: Arrays of `FittedPixels` that have a row for each star.
+_BY_STAR = ("model", "continuum", "error", "weight")
+
 
 @dataclass(frozen=True)
 class FittedPixels:
@@ -84,6 +87,8 @@ class FitResult:
         Bits of `FitFlag`.
     label_flags : (N, L) int32
         Bits of `LabelFlag`.
+    corrected : (N,) bool
+        Whether the model was corrected for real stars.
     n_pixels : (N,) int64
         Pixels used.
     n_iterations : (N,) int64
@@ -111,6 +116,7 @@ class FitResult:
     snr: NDArray[np.float64]
     flags: NDArray[np.int64]
     label_flags: NDArray[np.int32]
+    corrected: NDArray[np.bool_]
     n_pixels: NDArray[np.int64]
     n_iterations: NDArray[np.int64]
     distance: NDArray[np.float64]
@@ -149,11 +155,25 @@ class FitResult:
             snr=nan(),
             flags=np.full(size, int(FitFlag.FAILED), dtype=np.int64),
             label_flags=np.full((size, n_labels), int(LabelFlag.NO_FIT), dtype=np.int32),
+            corrected=np.zeros(size, dtype=np.bool_),
             n_pixels=np.zeros(size, dtype=np.int64),
             n_iterations=np.zeros(size, dtype=np.int64),
             distance=nan(),
             pixels=pixels,
         )
+
+    def rows(self, index: NDArray[np.int64]) -> FitResult:
+        """The results of some of the spectra."""
+        part = {
+            field.name: getattr(self, field.name)[index]
+            for field in fields(self)
+            if field.name not in ("label_names", "pixels")
+        }
+        pixels = None
+        if self.pixels is not None:
+            arrays = (getattr(self.pixels, name)[index] for name in _BY_STAR)
+            pixels = FittedPixels(self.pixels.wavelength, *arrays)
+        return FitResult(self.label_names, **part, pixels=pixels)
 
     def put(self, rows: NDArray[np.int64], part: FitResult) -> None:
         """Write the results of some of the stars into the arrays of this one."""
@@ -164,5 +184,5 @@ class FitResult:
                 continue
             getattr(self, field.name)[rows] = getattr(part, field.name)
         if self.pixels is not None and part.pixels is not None:
-            for name in ("model", "continuum", "error", "weight"):
+            for name in _BY_STAR:
                 getattr(self.pixels, name)[rows] = getattr(part.pixels, name)

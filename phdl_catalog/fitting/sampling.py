@@ -23,6 +23,9 @@ from phdl_catalog.spectra.grid import PIXEL_VELOCITY
 #: Walkers for each parameter.
 _WALKERS = 4
 
+#: Largest spread of the walkers at the start, as a fraction of what the bounds allow.
+_FIRST_WIDTH = 0.15
+
 #: Share of the steps that is thrown away: walkers have to forget where they began.
 _BURN_IN = 0.4
 
@@ -99,7 +102,8 @@ def sample_posterior(
     if fitted is None:
         raise InputError("the spectrum cannot be fitted, so there is no posterior to sample")
     forward, solution = fitter.forward, fitted.solution
-    lower, upper = (item[0].cpu().numpy() for item in forward.bounds_at(solution.point.parameters))
+    box = Box(solution.box.lower.cpu(), solution.box.upper.cpu())
+    lower, upper = box.lower[0].numpy(), box.upper[0].numpy()
     size = len(lower)
     free = np.ones(size, dtype=bool)
     free[-1] = fitter.options.fit_line_width
@@ -108,8 +112,7 @@ def sample_posterior(
     prior = solution.observation.prior
     curvature = solution.curvature.cpu()
     gaussian = estimate(
-        solution.point.parameters.cpu(), solution.point.gradient.cpu(), curvature, curvature,
-        Box(solution.box.lower.cpu(), solution.box.upper.cpu()), fixed,
+        solution.point.parameters.cpu(), solution.point.gradient.cpu(), curvature, curvature, box, fixed,
         (prior.precision.cpu(), prior.pull(solution.point.parameters).cpu()),
     )  # fmt: skip
     sigma = gaussian.errors[0].numpy()
@@ -128,8 +131,11 @@ def sample_posterior(
         return out
 
     walkers = _WALKERS * int(free.sum()) + 2
-    covariance = gaussian.covariance[0].numpy()
-    start = rng.multivariate_normal(best, covariance, walkers, check_valid="ignore", method="eigh")
+    # A walker that starts in a corner of the bounds stays there: correlations hold near the fit.
+    narrower = np.minimum(1.0, _FIRST_WIDTH * (upper - lower) / np.where(free, sigma, np.inf))
+    covariance = gaussian.covariance[0].numpy() * narrower[:, None] * narrower
+    middle = gaussian.values[0].numpy()
+    start = rng.multivariate_normal(middle, covariance, walkers, check_valid="ignore", method="eigh")
     start = np.clip(start, lower + 1e-3 * (upper - lower), upper - 1e-3 * (upper - lower))[:, free]
     sampler = emcee.EnsembleSampler(
         walkers, int(free.sum()), log_probability, vectorize=True,
@@ -141,10 +147,10 @@ def sample_posterior(
     full = np.tile(best, (len(chain), 1))
     full[:, free] = chain
     scale = np.concatenate([forward.half_range.cpu().numpy(), [PIXEL_VELOCITY, 1.0]])
-    middle = np.concatenate([forward.middle.cpu().numpy(), [-best[-2] * PIXEL_VELOCITY, 0.0]])
+    origin = np.concatenate([forward.middle.cpu().numpy(), [-best[-2] * PIXEL_VELOCITY, 0.0]])
     return Posterior(
         names=(*forward.label_names, "rv", "line_variance"),
-        samples=full * scale + middle,
+        samples=full * scale + origin,
         errors=sigma * scale,
         acceptance=float(np.mean(sampler.acceptance_fraction)),
         autocorrelation=float(np.max(sampler.get_autocorr_time(tol=0))),

@@ -11,7 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phdl_catalog.emulator.imperfection import Imperfection
+from phdl_catalog.errors import ModelError
 from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
+from phdl_catalog.fitting.kernel import REACH
 
 #: Distance of templates in effective temperature [K], gravity and [Fe/H].
 _STEPS = {"teff": 250.0, "logg": 0.5, "fe_h": 0.5}
@@ -133,6 +136,33 @@ def make_templates(model: Model, forward: ForwardModel) -> Templates:
         velocity_rows=torch.as_tensor(spread_out(labels, _VELOCITY_TEMPLATES), device=forward.device),
         alike=torch.as_tensor(_alike(labels, model.label_names), device=forward.device),
     )
+
+
+def template_errors(
+    model: Model, forward: ForwardModel, templates: Templates, imperfection: Imperfection | None
+) -> Tensor:
+    """Squared error (T, P) of a model at the pixels of a fit, for stars like each of its templates.
+
+    The emulator's own error is as the model states it; that of the line list grows with the lines.
+    """
+    grid = forward.grid
+    variance = np.zeros((len(templates.flux), grid.size))
+    labels = templates.labels.double().cpu().numpy()
+    stated = getattr(model, "expected_error", None)
+    if stated is not None:
+        values = np.asarray(stated(labels), dtype=np.float64)
+        expected = (len(labels), grid.size + 2 * REACH)
+        if values.shape != expected or not np.all(np.isfinite(values)):
+            raise ModelError(
+                f"the model's expected_error has shape {values.shape}, or is not finite; "
+                f"it must be {expected}"
+            )
+        variance += values[:, REACH:-REACH] ** 2
+    if imperfection is not None:
+        spectra = forward.full_template(templates.labels).double().cpu().numpy()
+        amplitude = imperfection.amplitude(spectra)
+        variance += (amplitude[:, None] * imperfection.error[REACH:-REACH]) ** 2
+    return torch.as_tensor(variance, dtype=torch.float32, device=forward.device)
 
 
 def coarse_directions(label_names: tuple[str, ...], half_range: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from phdl_catalog.fitting.box import (
     Box,
+    covariance_with,
     factors_of_bounds,
-    inverse,
     marginals,
     precision_without_own,
 )
@@ -148,7 +148,7 @@ def estimate(
     covariance = covariance * scale[:, :, None] * scale[:, None, :]
     bounds = errors
     if noise is not curvature:
-        independent = inverse(curvature + torch.diag_embed(alone + factors.precision))
+        independent = covariance_with(curvature, alone + factors.precision)
         all_known = 1.0 / torch.diagonal(independent, dim1=1, dim2=2)
         bounds = precision_without_own(all_known, factors).rsqrt() * free
     data = (1.0 / variance - alone).clamp_min(0.0)

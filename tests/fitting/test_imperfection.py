@@ -95,8 +95,39 @@ def test_an_imperfection_is_not_used_where_it_is_not_wanted(model: LineModel) ->
         sample.wavelength, sample.flux, sample.ivar
     )
     np.testing.assert_array_equal(without.labels, plain.labels)
-    used = Fitter(imperfect).fit(sample.wavelength, sample.flux, sample.ivar)
+    used = Fitter(imperfect, FitOptions(correct_model=True)).fit(sample.wavelength, sample.flux, sample.ivar)
     assert np.all(np.median(used.errors / plain.errors, axis=0) > 1.2)
+
+
+def test_a_spectrum_tells_whether_it_has_the_faults_of_the_line_list(model: LineModel) -> None:
+    real, computed = (simulate(kind, 8, snr=60.0, seed=54) for kind in (RealStars(), model))
+    flux, ivar = (
+        np.concatenate([getattr(part, name) for part in (real, computed)]) for name in ("flux", "ivar")
+    )
+    imperfection = Imperfection(GRID.wavelength, _faulty_lines(), np.full(GRID.size, 0.01), 0.1)
+    as_suits, always, never = (
+        Fitter(model, FitOptions(correct_model=choice), imperfection=imperfection).fit(
+            real.wavelength, flux, ivar, keep_pixels=True
+        )
+        for choice in (None, True, False)
+    )
+    np.testing.assert_array_equal(as_suits.corrected, np.repeat([True, False], 8))
+    assert always.corrected.all()
+    assert not never.corrected.any()
+    for rows, same in ((slice(0, 8), always), (slice(8, 16), never)):
+        moved = np.abs(as_suits.labels[rows] - same.labels[rows]) / same.errors[rows]
+        assert moved.max() < 0.05
+        np.testing.assert_allclose(as_suits.errors[rows], same.errors[rows], rtol=0.02)
+        assert as_suits.pixels is not None
+        assert same.pixels is not None
+        np.testing.assert_allclose(as_suits.pixels.model[rows], same.pixels.model[rows], atol=2e-3)
+    # As it should be: what is right has errors of the right size, and the other has not.
+    pull = (as_suits.labels[8:] - computed.labels) / as_suits.errors[8:]
+    wrong = (always.labels[8:] - computed.labels) / always.errors[8:]
+    assert np.sqrt(np.mean(pull**2)) < 1.3 < np.sqrt(np.mean(wrong**2))
+    alone = Fitter(model, imperfection=imperfection).fit(real.wavelength, flux[9], ivar[9])
+    assert not alone.corrected[0]
+    assert np.abs((alone.labels[0] - as_suits.labels[9]) / alone.errors[0]).max() < 0.05
 
 
 def test_the_sun_and_the_stars_have_half_of_the_weight_each(model: LineModel) -> None:

@@ -24,7 +24,7 @@ from phdl_catalog.fitting.trial import Target, attempt
 
 #: By how much chi2 has to be lower without the correction.  Of 500 spectra of F, G and K stars none is by
 #: more than 1.5; ab initio spectra of S/N 30 are by 80 in the median.
-_CLEARLY = 3.0
+_CLEARLY = 2.0
 
 
 def doubtful(uncorrected: ForwardModel, objective: Objective, solution: Solution) -> Tensor:

@@ -41,13 +41,14 @@ def test_fits_of_ab_initio_spectra_are_as_precise_as_they_say() -> None:
     model = load_model("default")
     grid = unseen(model, packaged_sample())
     # Each star once: one that is drawn twice says nothing new of a spread, and counts twice.
-    _check(measure([(model, grid)], stars=len(np.unique(grid.star)), repeats=4, seed=3, snrs=(30.0, 100.0)))
+    stars = len(np.unique(grid.star))
+    _check(measure([(model, grid)], stars, repeats=4, seed=3, snrs=(30.0, 100.0), ab_initio=True))
 
 
 def test_the_emulators_error_is_not_taken_for_that_of_independent_pixels() -> None:
     model = load_model("default")
     grid = unseen(model, packaged_sample())
-    found = measure([(model, grid)], stars=40, repeats=1, seed=5, snrs=(300.0,))
+    found = measure([(model, grid)], stars=40, repeats=1, seed=5, snrs=(300.0,), ab_initio=True)
     # Without patterns that pixels err in together it is 1.7, with them 1.1.
     assert np.median([item.pull for item in found if item.label in SHOWN]) < 1.4
 

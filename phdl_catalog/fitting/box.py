@@ -121,7 +121,7 @@ def factors_of_bounds(curvature: Tensor, pull: Tensor, box: Box, bounded: Tensor
     box : Box
         The faces.
     bounded : (D,) Tensor
-        Which parameters have any, bool.
+        1 for parameters that have any, 0 for others.
 
     Returns
     -------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -375,10 +376,20 @@ def fit_spectra(
 
     Notes
     -----
-    `Fitter` does the same and keeps what belongs to the model between calls.
+    What belongs to a model takes seconds to make; that of the last call is kept.
     """
     if model is None:
         raise InputError("fit_spectra needs a model: model=load_model('default')")
-    return Fitter(model, options, device).fit(
-        wavelength, flux, ivar, mask, known=known, keep_pixels=keep_pixels
-    )
+    options = options or FitOptions()
+    if isinstance(model, Hashable):
+        parts = tuple(id(getattr(model, name, None)) for name in ("compiled", "imperfection", "error_model"))
+        fitter = _kept_fitter(model, options, device, parts)
+    else:
+        fitter = Fitter(model, options, device)
+    return fitter.fit(wavelength, flux, ivar, mask, known=known, keep_pixels=keep_pixels)
+
+
+@lru_cache(maxsize=1)
+def _kept_fitter(model: Model, options: FitOptions, device: str, parts: tuple[int, ...]) -> Fitter:
+    """The fitter of the last call; another one if the model has got other parts meanwhile."""
+    return Fitter(model, options, device)

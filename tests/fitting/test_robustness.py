@@ -7,9 +7,12 @@ import pytest
 from line_model import RANGE, LineModel
 from line_survey import Sample, simulate
 
+from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter, LabelFlag, fit_spectra, flag_names
 from phdl_catalog.fitting.figure import plot_fit
+from phdl_catalog.fitting.forward import ForwardModel
+from phdl_catalog.fitting.starts import Templates, make_templates
 
 JUNK = {
     "zeros": (0.0, 1.0),
@@ -135,6 +138,29 @@ def test_one_spectrum_may_be_given_without_a_batch(
     one = fit_spectra(sample.wavelength, sample.flux[0], sample.ivar[0], model=model)
     assert one.labels.shape == (1, len(one.label_names))
     assert (np.abs(one.labels - result.labels[:1]) / result.errors[:1]).max() < 0.02
+
+
+def test_what_belongs_to_a_model_is_made_once_and_anew_when_its_parts_change(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(model: LineModel, forward: ForwardModel) -> Templates:
+        made.append(model)
+        return make_templates(model, forward)
+
+    monkeypatch.setattr("phdl_catalog.fitting.fit.make_templates", counted)
+    own = LineModel()
+    before = [fit_spectra(sample.wavelength, sample.flux[:2], sample.ivar[:2], model=own) for _ in range(3)]
+    assert len(made) == 1
+    np.testing.assert_array_equal(before[0].labels, before[2].labels)
+    own.imperfection = Imperfection(own.wavelength, np.zeros(3801), np.full(3801, 0.05), 0.1)
+    after = fit_spectra(
+        sample.wavelength, sample.flux[:2], sample.ivar[:2], model=own, options=FitOptions(correct_model=True)
+    )
+    assert len(made) == 2
+    assert after.corrected.all()
+    assert np.all(np.median(after.errors / before[0].errors, axis=0) > 1.2)
 
 
 def test_a_label_that_the_grid_declares_is_fitted_and_drawn(sample: Sample) -> None:

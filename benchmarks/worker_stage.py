@@ -54,7 +54,7 @@ def worker_command(processes: int, *options: str) -> list[str]:
 
 
 def _enqueue_simulated(engine: Engine, count: int, chunk_size: int) -> None:
-    """Spectra of the packaged model with noise, as rows and packed pixels, enqueued."""
+    """Spectra of the packaged model, corrected as for real stars, with noise; packed and enqueued."""
     from phdl_catalog.database.copy import copy_rows
     from phdl_catalog.database.fit_plan import request_run
     from phdl_catalog.database.fit_runs import enqueue
@@ -72,6 +72,8 @@ def _enqueue_simulated(engine: Engine, count: int, chunk_size: int) -> None:
         axis=1,
     )
     flux = model.compiled.predict(labels)
+    if model.imperfection is not None:
+        flux = model.imperfection.correct(flux)
     flux = (flux + generator.normal(scale=1 / _SNR, size=flux.shape)).astype(np.float32)
     first = round(float(np.log10(model.wavelength[0])) * 1e4)
     store, rows = PixelStore(get_settings().pixel_store_url), []

@@ -171,6 +171,8 @@ def _sample_rate(connection: Connection, request: RunRequest, store: PixelStore)
         return time.perf_counter() - begin
 
     with _one_thread():
+        # Made when the first spectrum asks for it, once in the life of a worker: not a part of its rate.
+        _ = fitter.uncorrected
         seconds(_WARM_UP)
         return len(pixels.addresses) / seconds(_SAMPLE)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.precision import SHOWN, Precision, measure, packaged_sample, unseen
+from benchmarks.precision import SHOWN, Precision, fit, measure, observe_grid, packaged_sample, unseen
 from phdl_catalog import load_model
 from phdl_catalog.emulator import packaged_models
 
@@ -51,6 +51,17 @@ def test_the_emulators_error_is_not_taken_for_that_of_independent_pixels() -> No
     found = measure([(model, grid)], stars=40, repeats=1, seed=5, snrs=(300.0,), ab_initio=True)
     # Without patterns that pixels err in together it is 1.7, with them 1.1.
     assert np.median([item.pull for item in found if item.label in SHOWN]) < 1.4
+
+
+def test_ab_initio_spectra_show_themselves_that_they_have_the_models_lines() -> None:
+    model = load_model("default")
+    grid = unseen(model, packaged_sample())
+    observed = observe_grid(grid, stars=len(np.unique(grid.star)), repeats=2, snr=60.0, seed=6)
+    told, seen = (fit(model, observed, stated=True, ab_initio=ab_initio) for ab_initio in (True, False))
+    assert not told.corrected.any()
+    assert np.mean(seen.corrected) < 0.1
+    both = ~seen.corrected & (seen.flags == 0)
+    assert np.abs((seen.labels - told.labels) / told.errors)[both].max() < 0.05
 
 
 @pytest.mark.shared_data

@@ -69,6 +69,7 @@ def test_repeats_differ_by_their_errors(shared_data: Path) -> None:
     repeats = index[index["repeat_group"].notna()].sort_values("repeat_group").iloc[:60]
     files = [str(shared_data / "lamost" / name) for name in repeats["file"]]
     results = json.loads(CliRunner().invoke(app, ["fit", "file", "--json", *files]).stdout)["results"]
+    assert all(result["corrected"] for result in results if not result["flags"])
     group = repeats["repeat_group"].to_numpy()
     for name in ("teff", "logg", "fe_h", "mg_fe", "ca_fe", "ti_fe", "ni_fe"):
         ratios = [

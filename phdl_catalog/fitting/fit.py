@@ -299,17 +299,21 @@ class Fitter:
         part.corrected[:] = self._imperfection is not None
         width = ((box.upper - box.lower)[:, :n_labels] * scale).cpu().numpy()
         width = np.minimum(width, np.ptp(forward.label_range, axis=1))
-        part.contrast[:] = self._sensitivity.contrast(part.labels, part.errors, width)
+        alone = forward.labels(sigma.alone.values).cpu().numpy()
+        alone_errors = (sigma.alone.errors[:, :n_labels] * scale).cpu().numpy()
+        part.contrast[:] = self._sensitivity.contrast(alone, alone_errors, width)
         minimum = forward.labels(point.parameters).cpu().numpy()
-        part.distance[:] = np.maximum(*(training_distance(self.model, x) for x in (part.labels, minimum)))
+        part.distance[:] = np.maximum(*(training_distance(self.model, x) for x in (alone, minimum)))
         suspects = find_suspects(
             forward.grid, point.state.flux, point.curve, point.residual, solution.weights.variance,
             observation.use,
         )  # fmt: skip
         flags, label_flags = judge(
             part,
+            alone=alone,
+            alone_errors=alone_errors,
             minimum=minimum,
-            at_bound=box.touched(sigma.values)[:, :n_labels].cpu().numpy(),
+            at_bound=box.touched(sigma.alone.values)[:, :n_labels].cpu().numpy(),
             bounds=forward.label_bounds,
             label_range=forward.label_range,
             options=self.options,

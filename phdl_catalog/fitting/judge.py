@@ -29,6 +29,8 @@ _MAIN_LABELS = ("teff", "logg", "fe_h")
 def judge(
     result: FitResult,
     *,
+    alone: NDArray[np.float64],
+    alone_errors: NDArray[np.float64],
     minimum: NDArray[np.float64],
     at_bound: NDArray[np.bool_],
     bounds: NDArray[np.float64],
@@ -48,6 +50,8 @@ def judge(
     ----------
     result : FitResult
         All but the flags.
+    alone, alone_errors : (N, L) float64
+        What the data say of each label without its own bounds.
     minimum : (N, L) float64
         Labels at the minimum of the cost, which may be outside the grid where what the data say of each label
         is not.
@@ -77,7 +81,7 @@ def judge(
     """
     main = [index for index, name in enumerate(result.label_names) if name in _MAIN_LABELS]
     outside_range, end_outside = (
-        (labels < label_range[:, 0]) | (labels > label_range[:, 1]) for labels in (result.labels, minimum)
+        (labels < label_range[:, 0]) | (labels > label_range[:, 1]) for labels in (alone, minimum)
     )
     outside = (result.distance > 1.0) | (outside_range | end_outside)[:, main].any(axis=1) | cool
     unconstrained = result.contrast < LEAST_CONTRAST
@@ -89,8 +93,8 @@ def judge(
 
     # What is nearer to a bound than its error may as well be beyond.
     near = at_bound.copy()
-    for labels in (result.labels, minimum):
-        near |= (labels - result.errors <= bounds[:, 0]) | (labels + result.errors >= bounds[:, 1])
+    for labels in (alone, minimum):
+        near |= (labels - alone_errors <= bounds[:, 0]) | (labels + alone_errors >= bounds[:, 1])
     if options.fit_error_floor:
         poor = result.error_floor > options.largest_floor
     else:

@@ -58,12 +58,13 @@ class FitResult:
     label_names : tuple of str
         The L labels, in order.
     labels : (N, L) float64
-        Values, in the units of `phdl_catalog.labels`: what the data say of each label, whatever the others
-        are between their bounds; see `phdl_catalog.fitting.uncertainty`.
+        Values, in the units of `phdl_catalog.labels`: the mean of all that is possible between the bounds of
+        the fit; see `phdl_catalog.fitting.uncertainty`.
     errors : (N, L) float64
-        One sigma, everything else that was fitted marginalised.
+        One sigma of the same, everything else that was fitted marginalised.
     bounds : (N, L) float64
-        Cramer-Rao bounds: what the errors would be if those of all pixels were independent.
+        Cramer-Rao bounds: what the errors would be without the label's own bounds, if those of all pixels
+        were independent.
     covariance : (N, L, L) float64
         Its diagonal is ``errors**2``.
     information : (N, L) float64
@@ -94,8 +95,8 @@ class FitResult:
     n_iterations : (N,) int64
         Times the model was evaluated.
     distance : (N,) float64
-        Distance of the labels of the atmosphere from the training region, at most 1 inside: that of the
-        labels or that of the minimum of chi2, whichever is larger.
+        Distance of the labels of the atmosphere from the training region, at most 1 inside: that of what the
+        data say of each or that of the minimum of chi2, whichever is larger.
     pixels : FittedPixels, optional
         If they were asked for.
     """

@@ -1,4 +1,4 @@
-"""Labels and their errors: what the data say of each, whatever the others are between their bounds.
+"""Labels and their errors: the mean and the spread of all that is possible between the bounds of the fit.
 
 At the minimum of the cost the curvature is the Fisher matrix F of the labels, velocity and line width, with
 the pseudo-continuum marginalised; where pixels err together (`phdl_catalog.fitting.shared_error`), F is what
@@ -7,13 +7,16 @@ all labels, whose mean may be outside the bounds of some.
 
 Before any data a label is known to lie between the bounds of the fit, anywhere.  A label that the spectrum
 hardly constrains would otherwise, with an error of many dex, carry others along beyond what is possible.  So
-each label is marginalised over all *others* between their bounds (`phdl_catalog.fitting.box`), while its
-*own* bounds are left out: value and error of a label are from the data alone, while the others are only as
-free as the grid lets them be.  For well-constrained labels this is the minimum of the cost, and the error is
-the Cramer-Rao bound, where no errors are shared.
+value and error of each label are the mean and the standard deviation of that Gaussian between the bounds of
+all (`phdl_catalog.fitting.box`): what samples of the posterior would give.  For well-constrained labels this
+is the minimum of the cost, and the error is the Cramer-Rao bound, where no errors are shared.
 
-`information` compares the precision ``1 / e**2`` with that of an even distribution between the bounds, ``12 /
-width**2``: 1 if the bounds have no part in what is known of a label and 0 if they are all there is.
+Flags ask what the *data* say of a label, whatever the others are between their bounds: the same without the
+label's own bounds, `Alone`.
+
+`information` compares the precision of the data alone, ``1 / e**2``, with that of an even distribution
+between the bounds, ``12 / width**2``: 1 if the bounds have no part in what is known of a label and 0 if they
+are all there is.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from phdl_catalog.fitting.box import (
     covariance_with,
     factors_of_bounds,
     marginals,
+    moments_between,
     precision_without_own,
 )
 
@@ -45,26 +49,45 @@ _RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
+class Alone:
+    """What the data say of each parameter, whatever the others are between their bounds; both (N, L + 2).
+
+    Parameters
+    ----------
+    values : Tensor
+        At its bound where the data want it beyond.
+    errors : Tensor
+        One sigma; may be many times what bounds allow.
+    """
+
+    values: Tensor
+    errors: Tensor
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Parameters of a batch and their errors, in scaled units; (N, L + 2) and (N, L + 2, L + 2).
 
     Parameters
     ----------
     values : Tensor
-        What the data say of each parameter; at its bound where that is beyond.
+        Means between bounds.
     errors : Tensor
         One sigma.
     covariance : Tensor
         Of all parameters; its diagonal is the square of `errors`.
+    alone : Alone
+        Without a parameter's own bounds.
     information : Tensor
         Fraction of what is known that comes from the data, 0 to 1.
     bounds : Tensor
-        Cramer-Rao bounds: the errors, if those of all pixels were independent.
+        Cramer-Rao bounds: the errors of the data alone, if those of all pixels were independent.
     """
 
     values: Tensor
     errors: Tensor
     covariance: Tensor
+    alone: Alone
     information: Tensor
     bounds: Tensor
 
@@ -108,7 +131,7 @@ def estimate(
     fixed: Tensor,
     prior: tuple[Tensor, Tensor] | None = None,
 ) -> Estimate:
-    """What the data say of each parameter, from the curvature at the minimum of the cost inside a box.
+    """All that is possible between bounds, from the curvature at the minimum of the cost inside a box.
 
     Parameters
     ----------
@@ -130,27 +153,34 @@ def estimate(
     """
     known, pulled = prior or (torch.zeros_like(gradient), torch.zeros_like(gradient))
     matrix, slope = effective(curvature, noise, gradient - pulled)
-    alone = known.clone()
-    alone[:, -2:] += _OTHERS
-    alone[:, fixed] = _FIXED
-    matrix = matrix + torch.diag_embed(alone)
+    known_else = known.clone()
+    known_else[:, -2:] += _OTHERS
+    known_else[:, fixed] = _FIXED
+    matrix = matrix + torch.diag_embed(known_else)
     free = (~fixed).to(parameters.dtype)
     pull = torch.bmm(matrix, parameters[:, :, None])[:, :, 0] - (slope + pulled) * free
     bounded = free.clone()
     bounded[-2:] = 0.0
     factors = factors_of_bounds(matrix, pull, box, bounded)
-    values, variance, covariance = marginals(matrix, pull, factors)
+    free_values, free_variance, covariance = marginals(matrix, pull, factors)
+    values, variance = moments_between(free_values, free_variance.sqrt(), box.lower, box.upper)
+    values = torch.where(bounded > 0, values, free_values)
+    errors = torch.where(bounded > 0, variance, free_variance).sqrt() * free
     # Where numbers fail, the minimum is what is left.
-    values = box.inside(torch.where(torch.isfinite(values), values, parameters))
-    errors = variance.sqrt() * free
-    # Correlations with the bounds of all, errors without one's own.
+    alone = Alone(_numbers(free_values, parameters, box), free_variance.sqrt() * free)
+    values = _numbers(values, parameters, box)
     scale = errors * torch.diagonal(covariance, dim1=1, dim2=2).rsqrt()
     covariance = covariance * scale[:, :, None] * scale[:, None, :]
-    bounds = errors
+    bounds = alone.errors
     if noise is not curvature:
-        independent = covariance_with(curvature, alone + factors.precision)
+        independent = covariance_with(curvature, known_else + factors.precision)
         all_known = 1.0 / torch.diagonal(independent, dim1=1, dim2=2)
         bounds = precision_without_own(all_known, factors).rsqrt() * free
-    data = (1.0 / variance - alone).clamp_min(0.0)
+    data = (1.0 / free_variance - known_else).clamp_min(0.0)
     even = 12.0 / (box.upper - box.lower).clamp_min(_TINY).square()
-    return Estimate(values, errors, covariance, data / (data + even + known), bounds)
+    return Estimate(values, errors, covariance, alone, data / (data + even + known), bounds)
+
+
+def _numbers(values: Tensor, otherwise: Tensor, box: Box) -> Tensor:
+    """Values inside the box, others where they are no numbers."""
+    return box.inside(torch.where(torch.isfinite(values), values, otherwise))

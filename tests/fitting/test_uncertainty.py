@@ -1,4 +1,4 @@
-"""What the data say of one label, whatever the others are between their bounds."""
+"""All that is possible between bounds, and what the data say of one label alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def test_a_label_without_any_information_does_not_spoil_the_others() -> None:
     fisher = torch.diag(torch.tensor([1e4, 0.0, 1e4, 1e4, 1e4, 1e4], dtype=torch.float64))[None]
     result = _inside(fisher, torch.zeros(1, 6, dtype=torch.float64))
     assert result.information[0, 1] < 1e-5
-    assert result.errors[0, 1] > 100.0
+    assert result.alone.errors[0, 1] > 100.0
+    # Anything between -1 and 1.
+    torch.testing.assert_close(result.errors[0, 1].item(), 2.0 / 12.0**0.5, rtol=1e-3, atol=0)
+    torch.testing.assert_close(result.values[0, 1].item(), 0.0, rtol=0, atol=1e-3)
     torch.testing.assert_close(result.errors[0, 0].item(), 0.01, rtol=1e-2, atol=0)
 
 
@@ -88,17 +91,40 @@ def test_a_label_is_marginalised_over_the_others_between_their_bounds() -> None:
     fisher[0, :3, :3] = np.linalg.inv(covariance)
     fisher[0, 3:, 3:] = 1e4 * np.eye(2)
     found = _inside(torch.as_tensor(fisher), torch.as_tensor(np.append(mean, [0.0, 0.0])[None]))
-    own = np.linspace(-6.0, 6.0, 481)
-    others = np.linspace(-1.0, 1.0, 81)
+    everything, between = np.linspace(-6.0, 6.0, 481), np.linspace(-1.0, 1.0, 81)
     for label in range(3):
-        axes = [own if axis == label else others for axis in range(3)]
-        place = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) - mean
-        weight = np.exp(-0.5 * np.einsum("...i,ij,...j", place, fisher[0, :3, :3], place))
-        alone = weight.sum(axis=tuple(axis for axis in range(3) if axis != label))
-        centre = (own * alone).sum() / alone.sum()
-        sigma = np.sqrt(((own - centre) ** 2 * alone).sum() / alone.sum())
-        assert found.values[0, label].item() == pytest.approx(np.clip(centre, -1, 1), abs=0.05 * sigma)
-        assert found.errors[0, label].item() == pytest.approx(sigma, rel=0.05)
+        for own, values, errors in (
+            (between, found.values, found.errors),
+            (everything, found.alone.values, found.alone.errors),
+        ):
+            axes = [own if axis == label else between for axis in range(3)]
+            place = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) - mean
+            weight = np.exp(-0.5 * np.einsum("...i,ij,...j", place, fisher[0, :3, :3], place))
+            # The ends of a box count half.
+            weight[:, [0, -1]] /= 2.0
+            weight[:, :, [0, -1]] /= 2.0
+            weight[[0, -1]] /= 2.0
+            density = weight.sum(axis=tuple(axis for axis in range(3) if axis != label))
+            centre = (own * density).sum() / density.sum()
+            sigma = np.sqrt(((own - centre) ** 2 * density).sum() / density.sum())
+            assert values[0, label].item() == pytest.approx(np.clip(centre, -1, 1), abs=0.05 * sigma)
+            assert errors[0, label].item() == pytest.approx(sigma, rel=0.05)
+
+
+def test_errors_are_true_for_labels_that_bounds_cut_off() -> None:
+    # Measured to a fifth of what bounds allow: one in three is nearer to a bound than its error.
+    generator = np.random.default_rng(5)
+    truth = generator.uniform(-1.0, 1.0, (4000, 6))
+    fisher = torch.diag(torch.full((6,), 1.0 / 0.4**2, dtype=torch.float64)).expand(4000, 6, 6)
+    found = _inside(fisher.contiguous(), torch.as_tensor(truth + generator.normal(0.0, 0.4, truth.shape)))
+    for use in (found.values.abs() <= 1.0, found.alone.values.abs() < 1.0, found.alone.values.abs() == 1.0):
+        pull = ((found.values - torch.as_tensor(truth)) / found.errors)[:, :-2][use[:, :-2]]
+        assert 0.96 < pull.std() < 1.04
+        assert abs(pull.mean()) < 0.05
+    # What the data alone say, with those beyond a bound left out, is nearer to the truth than it claims.
+    inside = found.alone.values.abs()[:, :-2] < 1.0
+    off = ((found.alone.values - torch.as_tensor(truth)) / found.alone.errors)[:, :-2][inside]
+    assert off.std() < 0.9
 
 
 def test_a_label_that_follows_an_unknown_one_is_nearer_to_the_truth_than_the_minimum() -> None:
@@ -151,9 +177,9 @@ def test_what_passes_for_measured_is_not_too_high(model: LineModel, fitter: Fitt
     faint = simulate(model, 1000, snr=8.0, seed=14)
     result = fitter.fit(faint.wavelength, faint.flux, faint.ivar)
     column = NAMES.index("eu_fe")
-    flags, error = result.label_flags[:, column], result.errors[:, column]
-    pull = (result.labels - faint.labels)[:, column] / error
-    precise = ((flags & ~LabelFlag.UNCONSTRAINED) == 0) & (error < np.ptp(RANGE[column]) / 5.0)
+    flags, alone = result.label_flags[:, column], result.bounds[:, column]
+    pull = ((result.labels - faint.labels) / result.errors)[:, column]
+    precise = ((flags & ~LabelFlag.UNCONSTRAINED) == 0) & (alone < np.ptp(RANGE[column]) / 5.0)
     assert np.mean(pull[precise]) > 0.25
     assert np.sum(flags == 0) > np.sum(precise)
     assert np.mean(pull[flags == 0]) < 0.2

@@ -247,11 +247,11 @@ def measure(
     return out
 
 
-def _with_velocity(result: FitResult) -> tuple[NDArray[np.float64], ...]:
-    """Values, errors and whether there is no flag, (N, L + 1) each."""
+def _with_velocity(result: FitResult, errors: str) -> tuple[NDArray[np.float64], ...]:
+    """Values, `errors` or `bounds`, and whether there is no flag, (N, L + 1) each."""
     free = np.pad(result.label_flags, ((0, 0), (0, 1))) == 0
     values = np.column_stack([result.labels, result.rv])
-    return values, np.column_stack([result.errors, result.e_rv]), free
+    return values, np.column_stack([getattr(result, errors), result.e_rv]), free
 
 
 def _compare(found: Sequence[_Fits], snr: float, repeats: int) -> list[Precision]:
@@ -259,14 +259,14 @@ def _compare(found: Sequence[_Fits], snr: float, repeats: int) -> list[Precision
     of_photons, of_stated = (
         tuple(
             np.concatenate(part)
-            for part in zip(*(_with_velocity(getattr(item, kind)) for item in found), strict=True)
+            for part in zip(*(_with_velocity(getattr(item, kind), errors) for item in found), strict=True)
         )
-        for kind in ("photons", "stated")
+        for kind, errors in (("photons", "bounds"), ("stated", "errors"))
     )
     # Stars of different parts are different ones.
     star = np.concatenate([item.star + part * (1 << 32) for part, item in enumerate(found)])
-    values, errors, free = of_photons
-    grouped = ((values - truth) / errors).reshape(-1, repeats, values.shape[1])
+    values, bounds, free = of_photons
+    grouped = ((values - truth) / bounds).reshape(-1, repeats, values.shape[1])
     steady = free.reshape(grouped.shape).all(axis=1, keepdims=True)
     within = (grouped - grouped.mean(axis=1, keepdims=True)) * np.sqrt(repeats / max(repeats - 1, 1))
     within = np.where(steady, within, np.nan).reshape(values.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -12,31 +12,24 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.imperfection import Imperfection
-from phdl_catalog.errors import InputError, ModelError
+from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.coarse import CoarseFit
-from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
-from phdl_catalog.fitting.judge import judge
-from phdl_catalog.fitting.kernel import REACH
-from phdl_catalog.fitting.line_list import clearly_better, doubtful
-from phdl_catalog.fitting.noise import FloorBands
+from phdl_catalog.fitting.forward import ForwardModel, Model
+from phdl_catalog.fitting.line_list import Verdict, clearly_better, computed, describes, doubtful
 from phdl_catalog.fitting.objective import Objective, Observation
-from phdl_catalog.fitting.optimiser import Optimiser, Solution
+from phdl_catalog.fitting.optimiser import Beginning, Solution
 from phdl_catalog.fitting.options import FitOptions
 from phdl_catalog.fitting.pixels import fitted_pixels
-from phdl_catalog.fitting.prepare import PreparedSpectra, check_spectra, place, prepare_spectra
+from phdl_catalog.fitting.prepare import GivenSpectra, PreparedSpectra, check_spectra, place, prepare_spectra
 from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, shared_prior
 from phdl_catalog.fitting.result import FitResult, FittedPixels
-from phdl_catalog.fitting.sensitivity import Sensitivity
-from phdl_catalog.fitting.starts import make_templates, template_errors
-from phdl_catalog.fitting.suspects import find_suspects
-from phdl_catalog.fitting.uncertainty import estimate
-from phdl_catalog.fitting.velocity import Alignment, VelocitySearch, velocity_of_shift
+from phdl_catalog.fitting.solver import Solver
+from phdl_catalog.fitting.starts import make_templates
+from phdl_catalog.fitting.velocity import Alignment, VelocitySearch
 from phdl_catalog.spectra import loops
-from phdl_catalog.spectra.continuum import ContinuumBasis
-from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT, PixelGrid
+from phdl_catalog.spectra.grid import PixelGrid
 
 #: Templates are not the star: a pseudo-continuum as supple as that of the fit would imitate the differences,
 #: so the search for the velocity has knots so many times farther apart.
@@ -55,6 +48,42 @@ class Fitted:
 
     alignment: Alignment
     solution: Solution
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Fits of some spectra of a batch that have begun.
+
+    Parameters
+    ----------
+    spectra : PreparedSpectra
+        Of the batch.
+    rows : (N,) int64
+        Which of them.
+    alignment : Alignment
+        Where they are in the survey's frame.
+    observation : Observation
+        Seen at rest.
+    beginning : Beginning
+        Of the optimiser.
+    """
+
+    spectra: PreparedSpectra
+    rows: NDArray[np.int64]
+    alignment: Alignment
+    observation: Observation
+    beginning: Beginning
+
+    def some(self, index: Tensor, solver: Solver) -> _Begun:
+        """Some of these, begun anew."""
+        observation = self.observation.rows(index)
+        return _Begun(
+            self.spectra,
+            self.rows[index.cpu().numpy()],
+            self.alignment.rows(index),
+            observation,
+            solver.optimiser.begin(observation, self.beginning.point.parameters[index]),
+        )
 
 
 class Fitter:
@@ -90,46 +119,19 @@ class Fitter:
         choice = self.options
         if imperfection == "of the model":
             imperfection = getattr(model, "imperfection", None)
-        self._imperfection = None if choice.correct_model is False else imperfection
+        if choice.correct_model is False:
+            imperfection = None
+        forward = ForwardModel(model, self.device, choice.margin, imperfection)
+        templates = make_templates(model, forward)
+        grid = forward.grid
+        spacing = _SEARCH_STIFFNESS * choice.knot_spacing
+        self._search = VelocitySearch(grid, templates, choice.largest_velocity, spacing, choice.arm_join)
+        self._coarse = CoarseFit(forward, templates, spacing, choice.arm_join)
+        self._solver = Solver(model, choice, forward, templates, imperfection)
         self._pure: ForwardModel | None = None
-        if self._imperfection is not None and choice.correct_model is None:
+        if imperfection is not None and choice.correct_model is None:
             self._pure = ForwardModel(model, self.device, choice.margin)
-        #: What the model says of its error; None if it says nothing of which pixels err together.
-        self._stated: ExpectedError | None = getattr(model, "error_model", None)
-        self._forward = ForwardModel(model, self.device, choice.margin, self._imperfection)
-        templates = make_templates(model, self._forward)
-        grid = self._forward.grid
-        self._search = VelocitySearch(
-            grid, templates, choice.largest_velocity, _SEARCH_STIFFNESS * choice.knot_spacing, choice.arm_join
-        )
-        self._templates = templates
-        self._sensitivity = Sensitivity.of(self._forward, templates)
-        self._coarse = CoarseFit(
-            self._forward, templates, _SEARCH_STIFFNESS * choice.knot_spacing, choice.arm_join
-        )
-        self._objective = Objective(
-            self._forward,
-            ContinuumBasis.on(grid, choice.knot_spacing, choice.arm_join, self.device),
-            FloorBands.on(grid, self.device),
-            choice.outlier,
-            choice.fit_error_floor,
-            self._stated,
-        )
-        self._optimiser = Optimiser(
-            self._objective,
-            fit_blur=choice.fit_line_width,
-            tolerance=choice.tolerance,
-        )
-        self._model_variance = template_errors(model, self._forward, templates, self._imperfection)
-        amplitude = np.zeros(len(templates.labels))
-        pixels = grid.size + 2 * REACH
-        if self._stated is not None and self._stated.modes.shape[1] != pixels:
-            shape = self._stated.modes.shape
-            raise ModelError(f"the modes of the model's error have shape {shape}, not (M, {pixels})")
-        if self._stated is not None:
-            amplitude = self._stated.amplitude(templates.labels.double().cpu().numpy())
-        self._amplitude = torch.as_tensor(amplitude, dtype=torch.float32, device=self.device)
-        self._prior = shared_prior(choice.priors, self._forward.label_names)
+        self._prior = shared_prior(choice.priors, forward.label_names)
 
     def fit(
         self,
@@ -142,98 +144,122 @@ class Fitter:
         keep_pixels: bool = False,
     ) -> FitResult:
         """Fit spectra; parameters, result and errors are those of `fit_spectra`."""
-        grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
-        prior = combine(self._prior, known, len(rows))
-        leave_out = self._left_out(grid)
-        pixels = FittedPixels.empty(grid, len(rows)) if keep_pixels else None
-        result = FitResult.empty(self._forward.label_names, len(rows), pixels)
-        doubt = np.zeros(len(rows), dtype=np.bool_)
-        threads = torch.get_num_threads() if loops.wanted(self.device) else 1
-        batch = self.options.together(self.device.type, len(rows), threads)
-
-        def fit_part(start: int) -> None:
-            part = slice(start, start + batch)
-            spectra = prepare_spectra(
-                grid, rows[part], weights[part], bad if len(bad) == 1 else bad[part], leave_out
-            )
-            numbers = np.arange(start, start + len(spectra.flags))
-            self._fit_batch(spectra, numbers, prior.rows(part), result, doubt)
-
-        loops.in_threads(fit_part, range(0, len(rows), batch), threads)
-        again = np.flatnonzero(doubt)
+        given = check_spectra(wavelength, flux, ivar, mask)
+        prior = combine(self._prior, known, len(given))
+        result, verdict = self._fit_all(given, prior, keep_pixels, self._pure)
+        again = np.flatnonzero(verdict != Verdict.CORRECTED)
         if len(again):
-            other = self.uncorrected.fit(
-                wavelength, rows[again], weights[again], bad if len(bad) == 1 else bad[again],
-                known=prior.rows(again), keep_pixels=keep_pixels,
-            )  # fmt: skip
-            better = np.flatnonzero(clearly_better(other, result.rows(again)))
-            result.put(again[better], other.rows(better))
+            other, _ = self.uncorrected._fit_all(given.rows(again), prior.rows(again), keep_pixels)
+            sure = verdict[again] == Verdict.COMPUTED
+            better = np.where(sure, describes(other), clearly_better(other, result.rows(again)))
+            result.put(again[better], other.rows(np.flatnonzero(better)))
+            mistaken = again[sure & ~better]
+            if len(mistaken):
+                mine, _ = self._fit_all(given.rows(mistaken), prior.rows(mistaken), keep_pixels)
+                result.put(mistaken, mine)
         return result
 
     @cached_property
     def uncorrected(self) -> Fitter:
         """The same without the model's correction for real stars."""
-        if self._imperfection is None:
+        if self.options.correct_model is False:
             return self
         return Fitter(self.model, replace(self.options, correct_model=False), str(self.device))
 
-    def _fit_batch(
-        self,
-        spectra: PreparedSpectra,
-        numbers: NDArray[np.int64],
-        known: KnownLabels,
-        result: FitResult,
-        doubt: NDArray[np.bool_],
-    ) -> None:
-        result.flags[numbers] = spectra.flags
-        result.snr[numbers] = spectra.snr
-        result.n_pixels[numbers] = spectra.n_pixels
-        good = np.flatnonzero(spectra.flags == 0)
-        if not len(good):
-            return
-        with torch.no_grad():
-            fitted = self._solve(spectra, good, known)
-            part = self._result(spectra, good, fitted.alignment, fitted.solution)
-            if self._pure is not None:
-                doubt[numbers[good]] = doubtful(self._pure, self._objective, fitted.solution).cpu().numpy()
-        if result.pixels is not None:
-            first = self._forward.grid.first
-            part = replace(
-                part, pixels=fitted_pixels(spectra, good, first, fitted.alignment, fitted.solution)
-            )
-        result.put(numbers[good], part)
+    def _fit_all(
+        self, given: GivenSpectra, prior: KnownLabels, keep_pixels: bool, pure: ForwardModel | None = None
+    ) -> tuple[FitResult, NDArray[np.int8]]:
+        """Fit spectra; and a verdict (N,) on each: those that are found to be computed get no labels.
 
-    def _solve(self, spectra: PreparedSpectra, good: NDArray[np.int64], known: KnownLabels) -> Fitted:
-        observed = self._search.observed_grid
+        Without `pure`, the model without its correction, all are fitted and none is doubted.
+        """
+        pixels = FittedPixels.empty(given.grid, len(given)) if keep_pixels else None
+        result = FitResult.empty(self.forward.label_names, len(given), pixels)
+        verdict = np.full(len(given), Verdict.CORRECTED, dtype=np.int8)
+        leave_out = self._left_out(given.grid)
+        threads = torch.get_num_threads() if loops.wanted(self.device) else 1
+        batch = self.options.together(self.device.type, len(given), threads)
+
+        def fit_part(start: int) -> None:
+            numbers = np.arange(start, min(start + batch, len(given)))
+            spectra = prepare_spectra(given.rows(numbers), leave_out)
+            result.flags[numbers] = spectra.flags
+            result.snr[numbers] = spectra.snr
+            result.n_pixels[numbers] = spectra.n_pixels
+            good = np.flatnonzero(spectra.flags == 0)
+            if len(good):
+                with torch.no_grad():
+                    begun = self._begin(spectra, good, prior.rows(numbers[good]))
+                    for rows, verdicts, part in self._conclude(begun, keep_pixels, pure):
+                        verdict[numbers[rows]] = verdicts
+                        if part is not None:
+                            result.put(numbers[rows], part)
+
+        loops.in_threads(fit_part, range(0, len(given), batch), threads)
+        return result, verdict
+
+    def _begin(self, spectra: PreparedSpectra, good: NDArray[np.int64], known: KnownLabels) -> _Begun:
+        search = self._search
+        observed = search.observed_grid
         flux = torch.from_numpy(place(spectra.flux[good], spectra.grid, observed)).to(self.device)
         ivar = torch.from_numpy(place(spectra.ivar[good], spectra.grid, observed)).to(self.device)
-        alignment = self._search.search(flux, ivar)
-        observation = self._observe(flux, ivar, alignment, known.rows(good))
+        alignment = search.search(flux, ivar)
+        observation = self._solver.observe(
+            search.aligned(flux, alignment.pixels),
+            search.aligned(ivar, alignment.pixels),
+            alignment.templates[:, 0],
+            scaled_prior(known, self.forward.middle, self.forward.half_range),
+        )
         start = self._coarse.run(observation, alignment.templates, alignment.fraction)
-        return Fitted(alignment, self._optimiser.run(observation, start))
+        return _Begun(spectra, good, alignment, observation, self._solver.optimiser.begin(observation, start))
+
+    def _conclude(
+        self, begun: _Begun, keep_pixels: bool, pure: ForwardModel | None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int8] | Verdict, FitResult | None]]:
+        """Rows of a batch, verdicts on them, and their results."""
+        solver = self._solver
+        if pure is not None:
+            sure = computed(pure, solver.objective, begun.observation, begun.beginning)
+            if sure.any():
+                yield begun.rows[sure.cpu().numpy()], Verdict.COMPUTED, None
+                if sure.all():
+                    return
+                begun = begun.some(torch.nonzero(~sure).squeeze(1), solver)
+        solution = solver.optimiser.run(begun.observation, begun.beginning)
+        part = solver.result(begun.spectra.snr[begun.rows], begun.alignment, solution)
+        if keep_pixels:
+            first = self.forward.grid.first
+            pixels = fitted_pixels(begun.spectra, begun.rows, first, begun.alignment, solution)
+            part = replace(part, pixels=pixels)
+        verdict = np.zeros(len(part), dtype=np.int8)
+        if pure is not None:
+            doubt = doubtful(pure, solver.objective, solution).cpu().numpy()
+            verdict[doubt] = Verdict.DOUBTFUL
+        yield begun.rows, verdict, part
 
     def solve(
         self, wavelength: ArrayLike, flux: ArrayLike, ivar: ArrayLike, mask: ArrayLike | None = None
     ) -> Fitted | None:
         """The optimiser's own view of the fit of one spectrum (P,); None if there is nothing to fit."""
-        grid, rows, weights, bad = check_spectra(wavelength, flux, ivar, mask)
-        if len(rows) != 1:
-            raise InputError(f"flux has shape {rows.shape}; one spectrum is wanted")
-        spectra = prepare_spectra(grid, rows, weights, bad, self._left_out(grid))
+        given = check_spectra(wavelength, flux, ivar, mask)
+        if len(given) != 1:
+            raise InputError(f"flux has shape {given.flux.shape}; one spectrum is wanted")
+        spectra = prepare_spectra(given, self._left_out(given.grid))
         if spectra.flags[0]:
             return None
         with torch.no_grad():
-            return self._solve(spectra, np.array([0]), self._prior)
+            begun = self._begin(spectra, np.array([0]), self._prior)
+            return Fitted(begun.alignment, self._solver.optimiser.run(begun.observation, begun.beginning))
 
     @property
     def forward(self) -> ForwardModel:
         """Spectra of the model on the pixels of the fit."""
-        return self._forward
+        return self._solver.forward
 
     @property
     def objective(self) -> Objective:
         """What is minimised."""
-        return self._objective
+        return self._solver.objective
 
     def _left_out(self, grid: PixelGrid) -> NDArray[np.bool_]:
         """Pixels (P,) that no fit uses: avoided bands, and what no shift brings onto the model's."""
@@ -244,90 +270,6 @@ class Fitter:
         reached = self._search.observed_grid
         number = np.arange(grid.first, grid.stop)
         return out | (number < reached.first) | (number >= reached.stop)
-
-    def _observe(self, flux: Tensor, ivar: Tensor, alignment: Alignment, known: KnownLabels) -> Observation:
-        weight = self._search.aligned(ivar, alignment.pixels)
-        use = weight > 0
-        return Observation(
-            flux=self._search.aligned(flux, alignment.pixels),
-            variance=torch.where(use, 1.0 / weight.clamp_min(1e-12), torch.ones_like(weight)),
-            use=use.float(),
-            model_variance=self._model_variance[alignment.templates[:, 0]],
-            amplitude=self._amplitude[alignment.templates[:, 0]],
-            prior=scaled_prior(known, self._forward.middle, self._forward.half_range),
-        )
-
-    def _result(
-        self,
-        spectra: PreparedSpectra,
-        good: NDArray[np.int64],
-        alignment: Alignment,
-        solution: Solution,
-    ) -> FitResult:
-        forward, point, observation = self._forward, solution.point, solution.observation
-        fixed = torch.zeros(forward.n_labels + 2, dtype=torch.bool, device=self.device)
-        fixed[-1] = not self.options.fit_line_width
-        prior, box = observation.prior, solution.box
-        sigma = estimate(
-            point.parameters, point.gradient, solution.curvature, solution.noise, box, fixed,
-            (prior.precision, prior.pull(point.parameters)),
-        )  # fmt: skip
-        scale = forward.half_range
-        rv = velocity_of_shift(alignment.pixels.double() + sigma.values[:, -2])
-        from_photons = sigma.errors[:, -2] * PIXEL_VELOCITY * (1.0 + rv / SPEED_OF_LIGHT)
-        n_used = observation.use.sum(dim=1)
-        floor = self._objective.bands.spread(solution.weights.floor2).sqrt()
-        part = FitResult.empty(forward.label_names, len(good))
-        n_labels = forward.n_labels
-        for target, values in (
-            (part.labels, forward.labels(sigma.values)),
-            (part.errors, sigma.errors[:, :n_labels] * scale),
-            (part.bounds, sigma.bounds[:, :n_labels] * scale),
-            (part.covariance, sigma.covariance[:, :n_labels, :n_labels] * scale[:, None] * scale),
-            (part.information, sigma.information[:, :n_labels]),
-            (part.rv, rv),
-            (part.e_rv, torch.hypot(from_photons, torch.full_like(rv, self.options.velocity_floor))),
-            (part.line_variance, sigma.values[:, -1]),
-            (part.e_line_variance, sigma.errors[:, -1]),
-            (part.error_floor, (floor * observation.use).sum(dim=1) / n_used.clamp_min(1.0)),
-            (part.chi2, self._objective.reduced_chi2(observation, point)),
-            (part.n_pixels, n_used),
-            (part.n_iterations, solution.evaluations),
-        ):
-            target[...] = values.cpu().numpy()
-        part.snr[:] = spectra.snr[good]
-        part.corrected[:] = self._imperfection is not None
-        width = ((box.upper - box.lower)[:, :n_labels] * scale).cpu().numpy()
-        width = np.minimum(width, np.ptp(forward.label_range, axis=1))
-        alone = forward.labels(sigma.alone.values).cpu().numpy()
-        alone_errors = (sigma.alone.errors[:, :n_labels] * scale).cpu().numpy()
-        part.contrast[:] = self._sensitivity.contrast(alone, alone_errors, width)
-        minimum = forward.labels(point.parameters).cpu().numpy()
-        part.distance[:] = np.maximum(*(training_distance(self.model, x) for x in (alone, minimum)))
-        suspects = find_suspects(
-            forward.grid, point.state.flux, point.curve, point.residual, solution.weights.variance,
-            observation.use,
-        )  # fmt: skip
-        flags, label_flags = judge(
-            part,
-            alone=alone,
-            alone_errors=alone_errors,
-            minimum=minimum,
-            at_bound=box.touched(sigma.alone.values)[:, :n_labels].cpu().numpy(),
-            bounds=forward.label_bounds,
-            label_range=forward.label_range,
-            options=self.options,
-            converged=solution.converged.cpu().numpy(),
-            unique_velocity=alignment.unique.cpu().numpy(),
-            shift=sigma.values[:, -2].cpu().numpy(),
-            model_pixels=forward.grid.size,
-            emission=suspects.emission.cpu().numpy(),
-            double_lined=suspects.double_lined.cpu().numpy(),
-            cool=suspects.cool.cpu().numpy(),
-        )
-        part.flags[:] = flags
-        part.label_flags[:] = label_flags
-        return part
 
 
 def fit_spectra(

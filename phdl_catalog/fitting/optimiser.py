@@ -48,6 +48,22 @@ _SLACK = 1e-2
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """Where the optimiser begins.
+
+    Parameters
+    ----------
+    point : Point
+        Evaluated with these weights.
+    weights : Weights
+        What pixels count, with the errors of a template.
+    """
+
+    point: Point
+    weights: Weights
+
+
+@dataclass(frozen=True)
 class Solution:
     """Where the optimiser ended.
 
@@ -182,8 +198,8 @@ class Optimiser:
             lower[:, -1] = upper[:, -1] = 0.0
         return Box(lower, upper)
 
-    def run(self, observation: Observation, parameters: Tensor) -> Solution:
-        """Fit a batch.
+    def begin(self, observation: Observation, parameters: Tensor) -> Beginning:
+        """Evaluate a batch where it begins.
 
         Parameters
         ----------
@@ -197,9 +213,13 @@ class Optimiser:
         state = objective.forward.evaluate(parameters)
         weights = objective.first_weights(observation, state)
         weights = objective.weigh(observation, state, weights)
-        point = objective.score(observation, parameters, state, weights)
+        return Beginning(objective.score(observation, parameters, state, weights), weights)
+
+    def run(self, observation: Observation, beginning: Beginning) -> Solution:
+        """Fit a batch from where it begins."""
+        objective, point, weights = self._objective, beginning.point, beginning.weights
         curvature = self._curvature.rough(point, weights) + torch.diag_embed(observation.prior.precision)
-        box, target = self._bounds(parameters), _target(observation, point, weights)
+        box, target = self._bounds(point.parameters), _target(observation, point, weights)
         memory = self._steps(target, _Memory.of(point, curvature), box, _FIRST_STEPS)
         memory, early = self._go_on(target, memory, box, _NEAR, _NEARING_STEPS)
 

@@ -27,6 +27,34 @@ _ABSURD = 1e60
 
 
 @dataclass(frozen=True)
+class GivenSpectra:
+    """Spectra as they were given.
+
+    Parameters
+    ----------
+    grid : PixelGrid
+        Of all.
+    flux, ivar : (N, P)
+        Any numbers.
+    mask : (N, P) or (1, P) bool
+        True for a bad pixel.
+    """
+
+    grid: PixelGrid
+    flux: NDArray[Any]
+    ivar: NDArray[Any]
+    mask: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def rows(self, index: NDArray[np.int64]) -> GivenSpectra:
+        """Some of the spectra."""
+        mask = self.mask if len(self.mask) == 1 else self.mask[index]
+        return GivenSpectra(self.grid, self.flux[index], self.ivar[index], mask)
+
+
+@dataclass(frozen=True)
 class PreparedSpectra:
     """Spectra on one grid, scaled to a median flux of 1.
 
@@ -77,8 +105,8 @@ def _rows(values: Any, name: str, pixels: int) -> NDArray[Any]:
 
 def check_spectra(
     wavelength: ArrayLike, flux: ArrayLike, ivar: ArrayLike, mask: ArrayLike | None
-) -> tuple[PixelGrid, NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """Check shapes; returns the grid, and flux, ivar and mask as (N, P).
+) -> GivenSpectra:
+    """Check shapes.
 
     Raises
     ------
@@ -93,7 +121,7 @@ def check_spectra(
             f"ivar has shape {weights.shape} but flux has shape {rows.shape}: they must be equal"
         )
     if mask is None:
-        return grid, rows, weights, np.zeros((1, grid.size), dtype=bool)
+        return GivenSpectra(grid, rows, weights, np.zeros((1, grid.size), dtype=bool))
     bad = _rows(mask, "mask", grid.size)
     if bad.dtype != bool:
         raise InputError(f"mask must be boolean, True for a bad pixel, not of type {bad.dtype}")
@@ -102,31 +130,21 @@ def check_spectra(
             f"mask has shape {bad.shape} but flux has shape {rows.shape}: "
             f"mask must be ({grid.size},) or {rows.shape}"
         )
-    return grid, rows, weights, bad
+    return GivenSpectra(grid, rows, weights, bad)
 
 
-def prepare_spectra(
-    grid: PixelGrid,
-    flux: NDArray[Any],
-    ivar: NDArray[Any],
-    mask: NDArray[np.bool_],
-    leave_out: NDArray[np.bool_],
-) -> PreparedSpectra:
+def prepare_spectra(given: GivenSpectra, leave_out: NDArray[np.bool_]) -> PreparedSpectra:
     """Put bad pixels out of use and scale spectra; never fails, whatever the numbers are.
 
     Parameters
     ----------
-    grid : PixelGrid
-        Of the spectra.
-    flux, ivar : (N, P)
-        Any numbers.
-    mask : (N, P) or (1, P) bool
-        True for a bad pixel.
+    given : GivenSpectra
     leave_out : (P,) bool
         True for pixels that no fit uses.
     """
+    flux, ivar = given.flux, given.ivar
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are expected and taken out here
-        use = (np.abs(flux) < _ABSURD) & (ivar > 0) & (ivar < _ABSURD) & ~mask & ~leave_out
+        use = (np.abs(flux) < _ABSURD) & (ivar > 0) & (ivar < _ABSURD) & ~given.mask & ~leave_out
     values = np.where(use, flux, 0.0).astype(np.float64)
     weights = np.where(use, ivar, 0.0).astype(np.float64)
 
@@ -146,7 +164,7 @@ def prepare_spectra(
     n_pixels = use.sum(axis=1)
     flags[fit & (n_pixels < LEAST_PIXELS)] = FitFlag.NO_DATA
     return PreparedSpectra(
-        grid=grid,
+        grid=given.grid,
         flux=np.where(use, values, 0.0).astype(np.float32),
         ivar=np.where(use, np.minimum(weights, _LARGEST_SNR**2), 0.0).astype(np.float32),
         scale=np.where(flags == 0, scale, np.nan),

@@ -58,6 +58,10 @@ class Alignment:
     unique: Tensor
     templates: Tensor
 
+    def rows(self, index: Tensor) -> Alignment:
+        """That of some of the stars."""
+        return Alignment(self.pixels[index], self.fraction[index], self.unique[index], self.templates[index])
+
 
 class VelocitySearch:
     """Searches shifts of a grid of fit pixels.

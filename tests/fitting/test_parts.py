@@ -54,7 +54,7 @@ def test_a_filter_and_its_transpose_belong_together() -> None:
 
 def test_the_gradient_is_that_of_the_cost(model: LineModel, fitter: Fitter) -> None:
     sample = simulate(model, 2, snr=50.0, seed=40, largest_rv=10.0)
-    objective, forward = fitter._objective, fitter._forward
+    objective, forward = fitter.objective, fitter.forward
     start = forward.parameters(torch.as_tensor(sample.labels + 0.02 * np.ptp(RANGE, axis=1)))
     start[:, -2], start[:, -1] = 0.2, 0.1
     first = forward.grid.first - 35700

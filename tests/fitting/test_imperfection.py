@@ -130,6 +130,23 @@ def test_a_spectrum_tells_whether_it_has_the_faults_of_the_line_list(model: Line
     assert np.abs((alone.labels[0] - as_suits.labels[9]) / alone.errors[0]).max() < 0.05
 
 
+def test_lines_that_neither_version_of_a_model_has_are_not_taken_for_computed(model: LineModel) -> None:
+    # The correction is for faults of the opposite sign: without it spectra are described better, not well.
+    real = simulate(RealStars(), 8, snr=60.0, seed=54)
+    opposite = Imperfection(GRID.wavelength, -_faulty_lines(), np.full(GRID.size, 0.01), 0.1)
+    as_suits, always, never = (
+        Fitter(model, FitOptions(correct_model=choice), imperfection=opposite).fit(
+            real.wavelength, real.flux, real.ivar
+        )
+        for choice in (None, True, False)
+    )
+    strange = ((always.chi2 - never.chi2) * always.n_pixels > 500.0) & (never.error_floor > 0.003)
+    assert strange.sum() >= 4
+    assert as_suits.corrected[strange].all()
+    moved = np.abs(as_suits.labels - always.labels)[strange] / always.errors[strange]
+    assert moved.max() < 0.05
+
+
 def test_the_sun_and_the_stars_have_half_of_the_weight_each(model: LineModel) -> None:
     everywhere = np.ones(GRID.size, dtype=bool)
     blue = GRID.wavelength < 6000.0

@@ -151,6 +151,9 @@ def at_survey_epoch(known: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[n
 def known_table(index: pd.DataFrame, result: FitResult, table: Path) -> None:
     """Fitted minus literature for each observed star of a table, label by label."""
     known = pd.read_csv(table)
+    missing = {"ra", "dec"} - set(known.columns)
+    if missing:
+        raise SystemExit(f"{table} has no column {' and no '.join(sorted(missing))}: ra and dec in degrees")
     names = [name for name in result.label_names if name in known]
     known_ra, known_dec = at_survey_epoch(known)
     rows = []

@@ -147,7 +147,7 @@ def _write_labels(axes: Axes, result: FitResult, row: int) -> None:
         f"χ²  {result.chi2[row]:.2f}   S/N {result.snr[row]:.0f}",
         f"error floor  {100 * result.error_floor[row]:.1f} %",
         f"flags: {flags}",
-        "grey: a limit, or not constrained",
+        "grey: at a bound, or not constrained",
     ]
     step = 1.0 / (len(result.label_names) + len(head) + 2)
     for number, text in enumerate(head):

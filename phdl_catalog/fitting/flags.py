@@ -52,7 +52,7 @@ class LabelFlag(enum.IntFlag):
     """What is wrong with one label; 0 is a good label."""
 
     AT_BOUND = 1
-    """The data put the value at a bound of the fit or beyond: a limit, not a measurement."""
+    """The data alone would put the value at a bound of the fit or beyond: no measurement."""
 
     OUTSIDE_GRID = 2
     """The value is outside the range of the training grid, or the fit as a whole is."""

@@ -127,7 +127,7 @@ def left_out_halves(model: Emulator, path: Path, seed: int) -> list[Part]:
     left_out = left_out_residuals(model.compiled.flux, grid, network.transform, network.network.basis, config)
     if left_out is None:
         raise SystemExit(f"{path} is too large for all of it to be interpolated")
-    size = model.metadata["expected_error"]["validation_over_left_out"]
+    size = max(model.metadata["expected_error"]["validation_over_left_out"], 1.0)
     flux = model.compiled.predict(grid.labels) - size * left_out.flux
     unseen_grid = replace(grid, flux=flux.astype(np.float32))
     first = np.isin(grid.star, np.random.default_rng(seed).permutation(np.unique(grid.star))[::2])

@@ -177,8 +177,9 @@ def measure_expected_error(
     grid : AbInitioGrid
     left_out : Residuals, optional
         Errors at training stars, each as if the model had not seen it (`left_out_residuals`).  Profile,
-        patterns and trend are theirs, the size is that of the validation stars.  Without them all is learnt
-        from the validation stars.
+        patterns, trend and size are theirs, but the size is that of the validation stars where that is
+        larger: a few of those that happen to lie well do not show that a model errs less.  Without them all
+        is learnt from the validation stars.
 
     Returns
     -------
@@ -196,8 +197,9 @@ def measure_expected_error(
         ratio = _ratios(learnt, own, learnt.amplitude(own.labels))
         # Medians: a few stars carry the mean.
         among_themselves = np.median(_ratios(learnt, left_out, learnt.amplitude_without_own(left_out)))
-        size = float(np.median(ratio) / among_themselves)
-        summary |= {"stars": len(np.unique(left_out.star)), "validation_over_left_out": round(size, 3)}
+        own_size = float(np.median(ratio) / among_themselves)
+        summary |= {"stars": len(np.unique(left_out.star)), "validation_over_left_out": round(own_size, 3)}
+        size = max(own_size, 1.0)
         expected, ratio = learnt.scaled(size), ratio / size
     else:
         expected = ExpectedError.from_residuals(grid.label_names, own)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,5 +148,22 @@ def test_the_error_of_a_model_is_learnt_from_its_training_stars_and_sized_by_the
     # Errors of stars left out are those of stars never seen, not the much smaller ones of the fit.
     assert 0.5 < summary["validation_over_left_out"] < 2.0
     assert 0 < len(expected.modes) <= len(training) // 4
+    # As large as that of the stars left out, or of the others where theirs is larger; never smaller.
+    alone = ExpectedError.from_residuals(small_grid.label_names, left_out)
+    labels = small_grid.labels[:5]
+    size = expected.amplitude(labels) / alone.amplitude(labels)
+    np.testing.assert_allclose(size, max(summary["validation_over_left_out"], 1.0), rtol=2e-3)
+    smaller = replace(left_out, flux=0.1 * left_out.flux)
+    larger, summary = measure_expected_error(flux_of, small_grid, smaller)
+    assert summary["validation_over_left_out"] > 5.0
+    alone = ExpectedError.from_residuals(small_grid.label_names, smaller)
+    size = larger.amplitude(labels) / alone.amplitude(labels)
+    np.testing.assert_allclose(size, summary["validation_over_left_out"], rtol=2e-3)
+    # Ten times the errors of the stars left out: the validation stars seem to err a tenth of that.
+    wrong = replace(left_out, flux=10.0 * left_out.flux)
+    stated, summary = measure_expected_error(flux_of, small_grid, wrong)
+    assert summary["validation_over_left_out"] < 0.2
+    alone = ExpectedError.from_residuals(small_grid.label_names, wrong)
+    np.testing.assert_allclose(stated.amplitude(labels), alone.amplitude(labels), rtol=1e-6)
     some = InterpolantConfig(groups=(), iterations=2, largest=50)
     assert left_out_residuals(flux_of, small_grid, transform, basis, some) is None

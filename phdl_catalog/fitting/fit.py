@@ -147,16 +147,18 @@ class Fitter:
         given = check_spectra(wavelength, flux, ivar, mask)
         prior = combine(self._prior, known, len(given))
         result, verdict = self._fit_all(given, prior, keep_pixels, self._pure)
-        again = np.flatnonzero(verdict != Verdict.CORRECTED)
+        again = np.flatnonzero(verdict != Verdict.SETTLED)
         if len(again):
-            other, _ = self.uncorrected._fit_all(given.rows(again), prior.rows(again), keep_pixels)
+            some, known_of_some = given.rows(again), prior.rows(again)
             sure = verdict[again] == Verdict.COMPUTED
-            better = np.where(sure, describes(other), clearly_better(other, result.rows(again)))
-            result.put(again[better], other.rows(np.flatnonzero(better)))
-            mistaken = again[sure & ~better]
+            other, doubt = self.uncorrected._fit_all(some, known_of_some, keep_pixels, self.forward)
+            mistaken = np.flatnonzero(sure & ((doubt == Verdict.DOUBTFUL) | ~describes(other)))
             if len(mistaken):
-                mine, _ = self._fit_all(given.rows(mistaken), prior.rows(mistaken), keep_pixels)
-                result.put(mistaken, mine)
+                mine, _ = self._fit_all(some.rows(mistaken), known_of_some.rows(mistaken), keep_pixels)
+                result.put(again[mistaken], mine)
+                sure[mistaken] = False
+            better = sure | clearly_better(other, result.rows(again))
+            result.put(again[better], other.rows(np.flatnonzero(better)))
         return result
 
     @cached_property
@@ -167,15 +169,15 @@ class Fitter:
         return Fitter(self.model, replace(self.options, correct_model=False), str(self.device))
 
     def _fit_all(
-        self, given: GivenSpectra, prior: KnownLabels, keep_pixels: bool, pure: ForwardModel | None = None
+        self, given: GivenSpectra, prior: KnownLabels, keep_pixels: bool, other: ForwardModel | None = None
     ) -> tuple[FitResult, NDArray[np.int8]]:
         """Fit spectra; and a verdict (N,) on each: those that are found to be computed get no labels.
 
-        Without `pure`, the model without its correction, all are fitted and none is doubted.
+        `other` is the other version of the model; without it all are fitted and none is doubted.
         """
         pixels = FittedPixels.empty(given.grid, len(given)) if keep_pixels else None
         result = FitResult.empty(self.forward.label_names, len(given), pixels)
-        verdict = np.full(len(given), Verdict.CORRECTED, dtype=np.int8)
+        verdict = np.full(len(given), Verdict.SETTLED, dtype=np.int8)
         leave_out = self._left_out(given.grid)
         threads = torch.get_num_threads() if loops.wanted(self.device) else 1
         batch = self.options.together(self.device.type, len(given), threads)
@@ -190,7 +192,7 @@ class Fitter:
             if len(good):
                 with torch.no_grad():
                     begun = self._begin(spectra, good, prior.rows(numbers[good]))
-                    for rows, verdicts, part in self._conclude(begun, keep_pixels, pure):
+                    for rows, verdicts, part in self._conclude(begun, keep_pixels, other):
                         verdict[numbers[rows]] = verdicts
                         if part is not None:
                             result.put(numbers[rows], part)
@@ -214,12 +216,12 @@ class Fitter:
         return _Begun(spectra, good, alignment, observation, self._solver.optimiser.begin(observation, start))
 
     def _conclude(
-        self, begun: _Begun, keep_pixels: bool, pure: ForwardModel | None
+        self, begun: _Begun, keep_pixels: bool, other: ForwardModel | None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int8] | Verdict, FitResult | None]]:
         """Rows of a batch, verdicts on them, and their results."""
         solver = self._solver
-        if pure is not None:
-            sure = computed(pure, solver.objective, begun.observation, begun.beginning)
+        if other is not None and other is self._pure:
+            sure = computed(other, solver.objective, begun.observation, begun.beginning)
             if sure.any():
                 yield begun.rows[sure.cpu().numpy()], Verdict.COMPUTED, None
                 if sure.all():
@@ -231,9 +233,9 @@ class Fitter:
             first = self.forward.grid.first
             pixels = fitted_pixels(begun.spectra, begun.rows, first, begun.alignment, solution)
             part = replace(part, pixels=pixels)
-        verdict = np.zeros(len(part), dtype=np.int8)
-        if pure is not None:
-            doubt = doubtful(pure, solver.objective, solution).cpu().numpy()
+        verdict = np.full(len(part), Verdict.SETTLED, dtype=np.int8)
+        if other is not None:
+            doubt = doubtful(other, solver.objective, solution).cpu().numpy()
             verdict[doubt] = Verdict.DOUBTFUL
         yield begun.rows, verdict, part
 

@@ -24,26 +24,26 @@ from phdl_catalog.fitting.result import FitResult
 from phdl_catalog.fitting.step import bounded_step
 from phdl_catalog.fitting.trial import Target, attempt
 
-#: By how much chi2 has to be lower without the correction.  Of 500 spectra of F, G and K stars it is by more
-#: than 1.5 in one, of hardly any lines; ab initio spectra of S/N 30 are by 80 in the median.
+#: By how much chi2 has to be lower without the correction.  Of 500 spectra of F, G and K stars it is in four,
+#: of hardly any lines, and by 1.9 at most; ab initio spectra of S/N 30 are by 80 in the median.
 _CLEARLY = 4.0
 
-#: Largest error floor that the uncorrected model may need, as a fraction of the continuum: it describes
-#: computed spectra to the noise, and errs by half a per cent and more in real ones.
+#: Largest error floor that the uncorrected model may need, as a fraction of the continuum: none for computed
+#: spectra, which it describes to the noise; more for three of four real stars of S/N over 40.
 _LARGEST_FLOOR = 3e-3
 
-#: By how much it has to be lower where the fit begins for the correction not to be tried at all.  Of the 500
-#: none is by more than 81; of ab initio spectra of S/N 30, 50, 100 are 44, 60 and 77 %.
+#: By how much it has to be lower where the fit begins for it to be made without the correction alone.  Of the
+#: 500 none is by more than 81; of ab initio spectra of S/N 30, 50, 100 are 44, 60 and 77 %.
 _SURELY = 160.0
 
 
 class Verdict(IntEnum):
-    """On the lines of a spectrum, when it has been fitted with the correction, or was about to be."""
+    """On the lines of a spectrum, when it has been fitted with one version of a model, or was about to be."""
 
-    CORRECTED = 0
-    #: To be fitted without the correction as well, and compared.
+    SETTLED = 0
+    #: To be fitted with the other version as well, and compared.
     DOUBTFUL = 1
-    #: To be fitted without the correction alone.
+    #: To be fitted without the correction instead.
     COMPUTED = 2
 
 
@@ -67,24 +67,24 @@ def computed(uncorrected: ForwardModel, objective: Objective, observation: Obser
     return beginning.point.cost - without > _SURELY
 
 
-def doubtful(uncorrected: ForwardModel, objective: Objective, solution: Solution) -> Tensor:
-    """Which fits (N,) of corrected spectra the same weights would rather have uncorrected.
+def doubtful(other: ForwardModel, objective: Objective, solution: Solution) -> Tensor:
+    """Which fits (N,) the same weights would rather have with the other version of the model.
 
     From one trial and one step, with the curvature that there is: a fit is only made anew where it promises
     a lower cost.
 
     Parameters
     ----------
-    uncorrected : ForwardModel
+    other : ForwardModel
         On the same pixels.
     objective : Objective
-        Of the corrected spectra.
+        Of the fits.
     solution : Solution
-        Where their fits ended.
+        Where they ended.
     """
     point, observation = solution.point, solution.observation
     target = Target(observation.flux, solution.weights.weight, observation.prior, point.near.system)
-    trial = attempt(uncorrected, objective.continuum, target, point.parameters, point.near.coefficients)
+    trial = attempt(other, objective.continuum, target, point.parameters, point.near.coefficients)
     curvature = solution.curvature + torch.diag_embed(observation.prior.precision)
     box = solution.box
     step, length = bounded_step(

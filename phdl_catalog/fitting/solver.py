@@ -60,7 +60,7 @@ class Solver:
     ) -> None:
         self.forward = forward
         self._model, self._options = model, options
-        self.corrected = imperfection is not None
+        self._corrected = imperfection is not None
         grid, device = forward.grid, forward.device
         #: What the model says of its error; None if it says nothing of which pixels err together.
         stated: ExpectedError | None = getattr(model, "error_model", None)
@@ -153,7 +153,7 @@ class Solver:
         ):
             target[...] = values.cpu().numpy()
         part.snr[:] = snr
-        part.corrected[:] = self.corrected
+        part.corrected[:] = self._corrected
         width = ((box.upper - box.lower)[:, :n_labels] * scale).cpu().numpy()
         width = np.minimum(width, np.ptp(forward.label_range, axis=1))
         alone = forward.labels(sigma.alone.values).cpu().numpy()

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from line_model import GRID, RANGE, LineModel
 from line_survey import simulate
 
 from phdl_catalog.emulator import find_model, load_model, packaged_models
 from phdl_catalog.emulator.imperfection import Imperfection, smooth_absorption, write_revised_model
 from phdl_catalog.errors import InputError, ModelError
-from phdl_catalog.fitting import FitOptions, Fitter
+from phdl_catalog.fitting import FitOptions, Fitter, fit
+from phdl_catalog.fitting.forward import ForwardModel
 from phdl_catalog.fitting.known_stars import KnownStars
 from phdl_catalog.fitting.learning import MeanResidual, learn_imperfection, mean_residual
+from phdl_catalog.fitting.line_list import computed
+from phdl_catalog.fitting.optimiser import Optimiser
 from phdl_catalog.spectra.grid import PixelGrid
 from phdl_catalog.spectra.solar import read_solar_spectrum
 
@@ -81,8 +85,6 @@ def test_correcting_the_basis_is_correcting_every_spectrum(model: LineModel) -> 
 
 
 def _tensor(labels: np.ndarray):  # type: ignore[no-untyped-def]
-    import torch
-
     return torch.as_tensor(labels, dtype=torch.float32)
 
 
@@ -128,6 +130,43 @@ def test_a_spectrum_tells_whether_it_has_the_faults_of_the_line_list(model: Line
     alone = Fitter(model, imperfection=imperfection).fit(real.wavelength, flux[9], ivar[9])
     assert not alone.corrected[0]
     assert np.abs((alone.labels[0] - as_suits.labels[9]) / alone.errors[0]).max() < 0.05
+
+
+def test_computed_spectra_are_known_where_their_fits_begin(model: LineModel) -> None:
+    imperfection = Imperfection(GRID.wavelength, _faulty_lines(), np.full(GRID.size, 0.01), 0.1)
+    fitter = Fitter(model, FitOptions(correct_model=True), imperfection=imperfection)
+    optimiser = Optimiser(fitter.objective, fit_blur=True, tolerance=0.1)
+    for kind, fewest, most in ((RealStars(), 0, 0), (model, 6, 8)):
+        sample = simulate(kind, 8, snr=60.0, seed=54)
+        found = 0
+        for flux, ivar, labels in zip(sample.flux, sample.ivar, sample.labels, strict=True):
+            fitted = fitter.solve(sample.wavelength, flux, ivar)
+            assert fitted is not None
+            observation, parameters = fitted.solution.observation, fitted.solution.point.parameters.clone()
+            parameters[:, : len(labels)] = fitter.forward.parameters(torch.as_tensor(labels)[None])[
+                :, : len(labels)
+            ]
+            with torch.no_grad():
+                beginning = optimiser.begin(observation, parameters)
+                found += int(computed(ForwardModel(model), fitter.objective, observation, beginning))
+        assert fewest <= found <= most
+
+
+@pytest.mark.parametrize("floor", [True, False])
+def test_a_real_spectrum_that_seems_computed_at_the_start_ends_corrected(
+    model: LineModel, floor: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "computed", lambda *parts: torch.ones(len(parts[2].flux), dtype=torch.bool))
+    real = simulate(RealStars(), 8, snr=60.0, seed=54)
+    imperfection = Imperfection(GRID.wavelength, _faulty_lines(), np.full(GRID.size, 0.01), 0.1)
+    as_suits, always = (
+        Fitter(model, FitOptions(correct_model=choice, fit_error_floor=floor), imperfection=imperfection).fit(
+            real.wavelength, real.flux, real.ivar
+        )
+        for choice in (None, True)
+    )
+    assert as_suits.corrected.all()
+    assert (np.abs(as_suits.labels - always.labels) / always.errors).max() < 0.05
 
 
 def test_lines_that_neither_version_of_a_model_has_are_not_taken_for_computed(model: LineModel) -> None:

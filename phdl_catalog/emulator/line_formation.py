@@ -15,14 +15,28 @@ ARA&A 47, 481.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from phdl_catalog.emulator.line_formation_loops import (
+    BALMER,
+    LN10,
+    LOG_OPACITY,
+    LOG_WEIGHT,
+    NEWTON_STEPS,
+    OPACITY_SLOPE,
+    RAYLEIGH,
+    SAHA,
+    TEMPERATURE,
+    line_formation,
+)
 from phdl_catalog.emulator.molecules import (
+    DISSOCIATION,
     MOLECULES,
     dissociation,
     dissociation_slope,
@@ -30,25 +44,7 @@ from phdl_catalog.emulator.molecules import (
     partial_pressures,
     pressure_slopes,
 )
-
-#: Temperature of the layer in units of teff, and its optical depth.
-_TEMPERATURE, _DEPTH = 0.85, 0.3
-
-#: log10 of optical depth times mass per hydrogen nucleus [g] over particles per hydrogen nucleus: times
-#: gravity over opacity it is the pressure of hydrogen.
-_LOG_WEIGHT = math.log10(_DEPTH * 1.4 * 1.6735e-24 / 1.085)
-
-#: log10 of the opacity of H- per neutral hydrogen and electron pressure, without its dependence on
-#: temperature [cm^4 / dyn].
-_LOG_OPACITY = math.log10(4.158e-10 * 3e-17)
-
-#: Rayleigh scattering by a hydrogen atom at 4000 Angstrom [cm^2]: the floor of the opacity.
-_RAYLEIGH = 2.3e-27
-
-#: Newton steps for the electron pressure; four bring double precision from anywhere in a grid.
-_NEWTON_STEPS = 4
-
-_LN10 = math.log(10.0)
+from phdl_catalog.spectra import loops
 
 
 class Donor(NamedTuple):
@@ -79,9 +75,6 @@ _SOLAR_N, _SOLAR_O = 7.83, 8.69
 #: Neutral atoms of which the column density is a feature.
 _NEUTRALS = ("c", "na", "mg", "al", "si", "ca", "fe")
 
-#: Excitation of the lower level of the Balmer lines [eV].
-_BALMER = 10.199
-
 
 class _Layer(NamedTuple):
     """What of a layer does not depend on its electron pressure; D donors, E elements.
@@ -105,21 +98,6 @@ class _Layer(NamedTuple):
     opacity: Tensor
     abundances: Tensor
     saha: Tensor
-
-
-class Solved(NamedTuple):
-    """A layer, and its electron pressure.
-
-    Parameters
-    ----------
-    layer : _Layer
-        What does not depend on it.
-    pressure : (...,) Tensor
-        log10 of the electron pressure [dyn/cm^2].
-    """
-
-    layer: _Layer
-    pressure: Tensor
 
 
 FEATURES = (
@@ -174,7 +152,7 @@ class LineFormation(nn.Module):
 
     def theta(self, labels: Tensor) -> Tensor:
         """(..., L) -> (...,): 5040 K over the temperature of the layer."""
-        return 5040.0 / (_TEMPERATURE * labels[..., self._teff])
+        return 5040.0 / (TEMPERATURE * labels[..., self._teff])
 
     def electron_pressure(self, labels: Tensor) -> Tensor:
         """(..., L) -> (...,): log10 of the electron pressure [dyn/cm^2]."""
@@ -192,51 +170,52 @@ class LineFormation(nn.Module):
         (..., F) Tensor
             In the order of `FEATURES`: log10, and but for the first over the opacity per hydrogen nucleus.
         """
-        return self.features(self.solve(labels))
-
-    def solve(self, labels: Tensor) -> Solved:
-        """The layer of each label vector (..., L)."""
         layer = self._layer(labels)
-        return Solved(layer, self._solved(labels, layer))
+        return self._features(layer, self._solved(labels, layer))
 
-    def features(self, solved: Solved) -> Tensor:
-        """Features (..., F) of layers."""
-        return self._features(*solved)
-
-    def jacobian(self, labels: Tensor, solved: Solved) -> Tensor:
-        """Derivatives of the features, by the chain rule through the few variables of the layer.
+    def with_jacobian(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Features, and their derivatives by the chain rule through the few variables of the layer.
 
         Parameters
         ----------
         labels : (N, L) Tensor
-        solved : Solved
-            Their layers.
 
         Returns
         -------
+        (N, F) Tensor
+            As `forward`.
         (N, F, L) Tensor
         """
+        if loops.wanted(labels.device) and labels.dtype == torch.float64:
+            return self._in_loop(labels)
         mix = self.mix.to(labels.dtype)
-        slopes, pressure, cooling = self._slopes(labels, solved)
+        layer = self._layer(labels)
+        pressure = self._solved(labels, layer)
+        slopes, along, cooling = self._slopes(labels, layer, pressure)
         jacobian = slopes[..., 3:] @ mix[:, self._cno].T + self.direct.to(labels.dtype) @ mix.T
-        jacobian += slopes[..., 1:2] * pressure[:, None, :]
+        jacobian += slopes[..., 1:2] * along[:, None, :]
         jacobian[:, :, self._teff] += slopes[..., 0] * cooling[:, None]
         jacobian[:, :, self._logg] += slopes[..., 2]
-        return jacobian
+        return self._features(layer, pressure), jacobian
 
-    def pull_back(self, labels: Tensor, solved: Solved, gradient: Tensor) -> Tensor:
-        """The gradient (N, L) by the labels of what has the `gradient` (N, F) by the features."""
-        mix = self.mix.to(labels.dtype)
-        slopes, pressure, cooling = self._slopes(labels, solved)
-        along = torch.bmm(gradient[:, None], slopes)[:, 0]  # (N, 6)
-        by_element = gradient @ self.direct.to(labels.dtype)
-        by_element[:, self._cno] += along[:, 3:]
-        result = torch.addcmul(by_element @ mix.T, along[:, 1:2], pressure)
-        result[:, self._teff] += along[:, 0] * cooling
-        result[:, self._logg] += along[:, 2]
-        return result
+    def _in_loop(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        size, number = labels.shape
+        features = loops.empty(size, len(FEATURES), dtype=torch.float64)
+        jacobian = loops.empty(size, len(FEATURES), number, dtype=torch.float64)
+        loops.for_stars(line_formation, size, labels, *self._loop_arrays, features, jacobian)
+        return features, jacobian
 
-    def _slopes(self, labels: Tensor, solved: Solved) -> tuple[Tensor, Tensor, Tensor]:
+    @cached_property
+    def _loop_arrays(self) -> tuple[object, ...]:
+        """What the loop takes between the labels and what it finds."""
+        return (
+            (self._teff, self._logg, self._fe_h), self.mix.T.contiguous(),
+            self.solar, self.energy, self.partition,
+            tuple(self._cno), (self._at["mg"], self._at["fe"]), tuple(self._at[x] for x in _NEUTRALS),
+            np.array(list(DISSOCIATION.values())), self.direct @ self.mix.T,
+        )  # fmt: skip
+
+    def _slopes(self, labels: Tensor, layer: _Layer, pressure: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Derivatives of the features by the few variables of the layer, and of some of these by labels.
 
         Returns
@@ -248,16 +227,15 @@ class LineFormation(nn.Module):
         (N,) Tensor
             Of theta by the effective temperature.
         """
-        layer, pressure = solved
         theta, abundances = layer.theta, layer.abundances.T
         mix = self.mix.to(labels.dtype)
         cooling = -theta / labels[:, self._teff]
         saha = exp10(layer.saha).T
         fraction = saha / (saha + exp10(pressure)[:, None])
         absorption = exp10(layer.opacity + pressure)
-        by_pressure = absorption / (absorption + _RAYLEIGH)
-        by_theta = by_pressure * (2.5 / (_LN10 * theta) + 0.754)
-        ionisation = -(2.5 / (_LN10 * theta))[:, None] - self.energy.to(labels.dtype)
+        by_pressure = absorption / (absorption + RAYLEIGH)
+        by_theta = by_pressure * (2.5 / (LN10 * theta) + OPACITY_SLOPE)
+        ionisation = -(2.5 / (LN10 * theta))[:, None] - self.energy.to(labels.dtype)
 
         # Electrons = ions holds along every label.
         ions = exp10(abundances[:, : len(_DONORS)]) * fraction
@@ -269,8 +247,8 @@ class LineFormation(nn.Module):
         along[:, self._logg] += 1.0
 
         slopes = self._feature_slopes(fraction, ionisation, by_theta, by_pressure)
-        opacity = torch.log10(absorption + _RAYLEIGH)
-        hydrogen = labels[:, self._logg] + _LOG_WEIGHT - opacity
+        opacity = torch.log10(absorption + RAYLEIGH)
+        hydrogen = labels[:, self._logg] + LOG_WEIGHT - opacity
         molecules = pressure_slopes(self._cno_of(layer.abundances), theta, hydrogen)  # (N, M, 5)
         slopes[:, FEATURES.index("mgh"), 0] -= dissociation_slope("mgh", theta)
         row = slice(1, 1 + len(MOLECULES))
@@ -309,7 +287,7 @@ class LineFormation(nn.Module):
         slopes[:, mgh, 2] = 1.0
         slopes[:, ion, 0] = neutral_theta[:, iron] + ionisation[:, iron]
         slopes[:, ion, 1] = neutral_pressure[:, iron] - 1.0
-        slopes[:, -1, 0] = -_BALMER - by_theta
+        slopes[:, -1, 0] = -BALMER - by_theta
         slopes[:, -1, 1] = -by_pressure
         return slopes
 
@@ -318,7 +296,7 @@ class LineFormation(nn.Module):
         dtype, along = labels.dtype, (-1, *(1 for _ in theta.shape))
         abundances = (labels @ self.mix.to(dtype)).movedim(-1, 0).contiguous()
         abundances = abundances + self.solar.to(dtype).view(along)
-        constant = (self.partition + 9.0801).to(dtype).view(along)
+        constant = (self.partition + SAHA).to(dtype).view(along)
         saha = constant - 2.5 * torch.log10(theta) - theta * self.energy.to(dtype).view(along)
         return _Layer(theta, labels[..., self._logg], _opacity(theta), abundances, saha)
 
@@ -331,22 +309,22 @@ class LineFormation(nn.Module):
         """log10 of the electron pressure (...,) at which electrons are as many as ions."""
         # Where H- is the opacity, the square of the pressure is this times the ions per hydrogen nucleus:
         # the metals', or hydrogen's, which is ionised as the pressure lets it, but never more than all.
-        balance = layer.gravity + _LOG_WEIGHT - layer.opacity
+        balance = layer.gravity + LOG_WEIGHT - layer.opacity
         metals = 0.5 * (balance - 4.0 + labels[..., self._fe_h])
         hydrogen = torch.minimum((balance + layer.saha[0]) / 3.0, 0.5 * balance)
         pressure = torch.maximum(metals, hydrogen)
         saha = exp10(layer.saha)
         atoms = exp10(layer.abundances[: len(_DONORS)]) * saha
-        for _ in range(_NEWTON_STEPS):
+        for _ in range(NEWTON_STEPS):
             pressure = _newton_step(layer, pressure, atoms, saha)
         return pressure
 
     def _features(self, layer: _Layer, pressure: Tensor) -> Tensor:
         """Features (..., F) of a layer and its electron pressure (...,)."""
-        opacity = torch.log10(exp10(layer.opacity + pressure) + _RAYLEIGH)
-        hydrogen = layer.gravity + _LOG_WEIGHT - opacity
+        opacity = torch.log10(exp10(layer.opacity + pressure) + RAYLEIGH)
+        hydrogen = layer.gravity + LOG_WEIGHT - opacity
         ionised = layer.saha - pressure
-        neutral = layer.abundances[: len(_DONORS)] - torch.log1p(exp10(ionised)) / _LN10 - opacity
+        neutral = layer.abundances[: len(_DONORS)] - torch.log1p(exp10(ionised)) / LN10 - opacity
         iron = self._at["fe"]
         molecules = partial_pressures(self._cno_of(layer.abundances), layer.theta, hydrogen)
         features = [
@@ -355,7 +333,7 @@ class LineFormation(nn.Module):
             neutral[self._at["mg"]] + hydrogen - dissociation("mgh", layer.theta),
             neutral[iron] + ionised[iron],
             *(neutral[self._at[element]] for element in _NEUTRALS),
-            -layer.theta * _BALMER - opacity,
+            -layer.theta * BALMER - opacity,
         ]
         return torch.stack(features, dim=-1)
 
@@ -377,12 +355,12 @@ def _newton_step(layer: _Layer, pressure: Tensor, ionisable: Tensor, saha: Tenso
     total = ions.sum(dim=0)
     absorption = exp10(layer.opacity + pressure)
     # Hydrostatic balance gives the hydrogen pressure; times the ions of a nucleus, electron pressure.
-    hydrogen = layer.gravity + _LOG_WEIGHT - torch.log10(absorption + _RAYLEIGH)
+    hydrogen = layer.gravity + LOG_WEIGHT - torch.log10(absorption + RAYLEIGH)
     misfit = pressure - hydrogen - torch.log10(total)
     neutral = electrons * (ions * share).sum(dim=0) / total
-    return pressure - misfit / (1.0 + absorption / (absorption + _RAYLEIGH) + neutral)
+    return pressure - misfit / (1.0 + absorption / (absorption + RAYLEIGH) + neutral)
 
 
 def _opacity(theta: Tensor) -> Tensor:
     """(...,) -> (...,): log10 of the opacity of H- per hydrogen nucleus and electron pressure."""
-    return _LOG_OPACITY + 2.5 * torch.log10(theta) + 0.754 * theta
+    return LOG_OPACITY + 2.5 * torch.log10(theta) + OPACITY_SLOPE * theta

@@ -15,7 +15,7 @@ from torch import Tensor
 _LN10 = math.log(10.0)
 
 #: log10 of the dissociation constant [dyn/cm^2]: coefficients of 1, theta and theta^2.
-_DISSOCIATION = {
+DISSOCIATION = {
     "co": (13.8206, -11.7948, 0.1722),
     "ch": (12.1354, -4.0761, 0.1277),
     "cn": (12.8051, -8.2793, 0.0642),
@@ -37,13 +37,13 @@ def exp10(x: Tensor) -> Tensor:
 
 def dissociation(molecule: str, theta: Tensor) -> Tensor:
     """(...,) -> (...,): log10 of the dissociation constant [dyn/cm^2]."""
-    constant, linear, square = _DISSOCIATION[molecule]
+    constant, linear, square = DISSOCIATION[molecule]
     return constant + theta * (linear + theta * square)
 
 
 def dissociation_slope(molecule: str, theta: Tensor) -> Tensor:
     """(...,) -> (...,): derivative of `dissociation` by theta."""
-    _, linear, square = _DISSOCIATION[molecule]
+    _, linear, square = DISSOCIATION[molecule]
     return linear + 2.0 * square * theta
 
 
@@ -113,7 +113,7 @@ def pressure_slopes(cno: tuple[Tensor, Tensor, Tensor], theta: Tensor, hydrogen:
     # Of log10: hydrogen, carbon, nitrogen and oxygen, and the constants k.
     of_carbon, of_nitrogen, of_oxygen = (by_hydrogen + one[row] for row in (2, 3, 4))
     k = {
-        name: dissociation_slope(name, theta)[..., None] * by_theta for name in _DISSOCIATION if name != "mgh"
+        name: dissociation_slope(name, theta)[..., None] * by_theta for name in DISSOCIATION if name != "mgh"
     }
     bound = [gas.with_ch - 1.0, gas.with_nh - 1.0, gas.with_oh - 1.0]
     in_ch, in_nh, in_oh = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from phdl_catalog.emulator.line_formation import FEATURES, LineFormation, Solved
+from phdl_catalog.emulator.line_formation import FEATURES, LineFormation
 from phdl_catalog.errors import InputError
 from phdl_catalog.labels import is_abundance
 
@@ -44,14 +44,15 @@ class _Inputs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, labels: Tensor, transform: LabelTransform) -> Tensor:
-        ctx.transform, ctx.solved = transform, transform.formation.solve(labels)
-        ctx.save_for_backward(labels)
-        return transform._inputs(labels, transform.formation.features(ctx.solved))
+        ctx.transform = transform
+        features, jacobian = transform.formation.with_jacobian(labels)
+        ctx.save_for_backward(labels, jacobian)
+        return transform._inputs(labels, features)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.transform.pull_back(*ctx.saved_tensors, ctx.solved, gradient), None
+        return ctx.transform.pull_back(*ctx.saved_tensors, gradient), None
 
 
 class LabelTransform(nn.Module):
@@ -123,7 +124,7 @@ class LabelTransform(nn.Module):
     def jacobian(self, labels: Tensor) -> Tensor:
         """(N, L) physical labels -> (N, I, L): derivative of input i (second axis) to label l (third)."""
         dtype = labels.dtype
-        features = self.formation.jacobian(labels, self.formation.solve(labels))
+        _, features = self.formation.with_jacobian(labels)
         teff = labels[:, self.teff_index]
         mixed = self.mix.T.to(dtype).expand(len(labels), -1, -1).clone()
         mixed[:, self.teff_index, self.teff_index] = -_RECIPROCAL_TEMPERATURE / teff.square()
@@ -132,14 +133,14 @@ class LabelTransform(nn.Module):
         mixed += self.ion_shift.to(dtype)[:, None] * features[:, :1]
         return torch.cat([mixed, features], dim=1) / self.scale.to(dtype)[:, None]
 
-    def pull_back(self, labels: Tensor, solved: Solved, gradient: Tensor) -> Tensor:
+    def pull_back(self, labels: Tensor, jacobian: Tensor, gradient: Tensor) -> Tensor:
         """The gradient (N, L) by the labels of what has the `gradient` (N, I) by the inputs.
 
         Parameters
         ----------
         labels : (N, L) Tensor
-        solved : Solved
-            Their layers of gas.
+        jacobian : (N, F, L) Tensor
+            Of the features of line formation.
         gradient : (N, I) Tensor
         """
         dtype, at = labels.dtype, self.teff_index
@@ -147,11 +148,11 @@ class LabelTransform(nn.Module):
             [self.n_labels, self.n_inputs - self.n_labels], dim=1
         )
         by_features[:, 0] += by_mixed @ self.ion_shift.to(dtype)
-        result = self.formation.pull_back(labels, solved, by_features)
+        result = torch.bmm(by_features[:, None], jacobian)[:, 0]
         by_natural = by_mixed @ self.mix.T.to(dtype)
         teff = labels[:, at]
         by_natural[:, at] *= -_RECIPROCAL_TEMPERATURE / teff.square()
-        by_natural[:, at] -= (by_mixed @ self.neutral_shift.to(dtype)) * solved.layer.theta / teff
+        by_natural[:, at] -= (by_mixed @ self.neutral_shift.to(dtype)) * self.formation.theta(labels) / teff
         return result + by_natural
 
     def _inputs(self, labels: Tensor, features: Tensor) -> Tensor:

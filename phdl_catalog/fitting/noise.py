@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phdl_catalog.fitting.pixel_loops import find_floors
+from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.grid import PixelGrid
 
 #: Limits of the bands that have an error floor of their own [Angstrom].  Line lists are worst in the blue.
@@ -69,6 +71,12 @@ class FloorBands:
         """The band of each pixel (P,), int64."""
         return self.member.argmax(dim=0)
 
+    @cached_property
+    def edges(self) -> Tensor:
+        """First pixels of the bands, and the end (M + 1,), int64."""
+        sizes = self.member.sum(dim=1).long().cumsum(dim=0)
+        return torch.cat([sizes.new_zeros(1), sizes])
+
     def spread(self, values: Tensor) -> Tensor:
         """One value per pixel (N, P) of one value per band (N, M)."""
         return values.to(self.member.dtype) @ self.member
@@ -95,18 +103,17 @@ class FloorBands:
         (N, M) Tensor
             Squared error floors as a fraction of the continuum, float32.
         """
+        if loops.wanted(residual2.device):
+            floor2 = loops.empty(len(use), len(self.member))
+            loops.for_stars(
+                find_floors, len(use), residual2, variance, continuum2, use, self.edges,
+                np.float32(limit**2), _SMALLEST_FLOOR2, _LARGEST_FLOOR2, _FLOOR_STEPS, floor2,
+            )  # fmt: skip
+            return floor2
         number = use @ self.member.T
         plain = (use * (residual2 / variance).clamp_max(limit**2)) @ self.member.T
         wanted = plain - number > 3.0 * (2.0 * number).sqrt()
-        if residual2.device.type != "cpu":
-            return torch.where(wanted, self._search(residual2, variance, continuum2, use, limit), 0.0)
-        # A look at who wants one is cheaper than a search for those who do not.
-        some = torch.nonzero(wanted.any(dim=1)).squeeze(1)
-        floor2 = torch.zeros_like(number)
-        if len(some):
-            searched = self._search(residual2[some], variance[some], continuum2[some], use[some], limit)
-            floor2[some] = torch.where(wanted[some], searched, 0.0)
-        return floor2
+        return torch.where(wanted, self._search(residual2, variance, continuum2, use, limit), 0.0)
 
     def _search(
         self, residual2: Tensor, variance: Tensor, continuum2: Tensor, use: Tensor, limit: float

@@ -35,7 +35,7 @@ _PATIENCE, _LATER_STEPS = 12, 8
 
 #: Before the second time, a star goes on while more than this is left of its way, so many times at most: what
 #: floors and outliers are found from should be near the end.
-_NEAR, _NEARING_STEPS = 3.0, 4
+_NEAR, _NEARING_STEPS = 1.0, 8
 
 #: Evaluations before those rounds.
 _FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS

@@ -187,3 +187,33 @@ def weigh_pixels(first, stop, variance, model_variance, use, level, residual, fl
             ratio = limit2 / max(residual[n, p] * residual[n, p] * inverse, limit2)
             out_variance[n, p] = total
             out_weight[n, p] = inverse * ratio * ratio
+
+
+@loops.compiled
+def _chi2(residual2, variance, continuum2, use, floor2, limit2):
+    """Sum of clipped squared deviations with an error floor."""
+    total = np.float32(0.0)
+    for p in range(len(use)):
+        total += use[p] * min(residual2[p] / (variance[p] + floor2 * continuum2[p]), limit2)
+    return total
+
+
+@loops.compiled
+def find_floors(first, stop, residual2, variance, continuum2, use, edges, limit2, smallest, largest, steps,
+                floor2):  # fmt: skip
+    """Squared error floors of bands that want one, by bisection, and 0 of others; `edges` are the bands'."""
+    for n in range(first, stop):
+        for m in range(len(edges) - 1):
+            band = slice(edges[m], edges[m + 1])
+            r2, v, c2, u = residual2[n, band], variance[n, band], continuum2[n, band], use[n, band]
+            number, floor2[n, m] = u.sum(), 0.0
+            if _chi2(r2, v, c2, u, np.float32(0.0), limit2) - number <= 3.0 * np.sqrt(2.0 * number):
+                continue
+            lower, upper = np.log(smallest), np.log(largest)
+            for _ in range(steps):
+                middle = (lower + upper) / 2.0
+                if _chi2(r2, v, c2, u, np.float32(np.exp(middle)), limit2) > number:
+                    lower = middle
+                else:
+                    upper = middle
+            floor2[n, m] = np.exp(upper)

@@ -91,6 +91,7 @@ class VelocitySearch:
         own = ContinuumBasis.on(grid, spacing, join, device)
         ones = torch.ones_like(templates.flux)
         self._lines = templates.flux / own.curve(own.solve(templates.flux, ones, ones)) - 1.0
+        self._lines_squared = self._lines.square()
         self._alike = templates.alike
         # Every template at every shift, on the observed pixels: the search is one matrix product.
         lines = self._lines[templates.velocity_rows]
@@ -150,7 +151,7 @@ class VelocitySearch:
 
     def _nearest(self, weighted: Tensor, weight: Tensor) -> Tensor:
         """Rows (N, S) of templates with the smallest chi2 at their own depth, each far from those before."""
-        chi2 = weight @ self._lines.square().T - 2.0 * weighted @ self._lines.T
+        chi2 = weight @ self._lines_squared.T - 2.0 * weighted @ self._lines.T
         rows = [chi2.argmin(dim=1)]
         for _ in range(_STARTS - 1):
             chi2 = chi2.masked_fill(self._alike[rows[-1]], torch.inf)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from phdl_catalog.emulator.line_formation import FEATURES, LineFormation, _newton_step
 from phdl_catalog.emulator.molecules import exp10
 from phdl_catalog.emulator.transforms import LabelTransform
+from phdl_catalog.spectra import loops
 
 NAMES = ("teff", "logg", "v_micro", "fe_h", "c_fe", "n_fe", "o_fe", "mg_fe", "ti_fe", "ba_fe")
 
@@ -97,3 +98,22 @@ def test_elements_without_a_label_follow_iron() -> None:
     expected = many(labels(fe_h=-0.7))
     found = few(torch.tensor([[5772.0, 4.44, -0.7]], dtype=torch.float64))
     torch.testing.assert_close(found, expected)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), names=st.sampled_from([NAMES, ("teff", "logg", "fe_h", "o_fe")]))
+def test_the_loop_of_the_processor_and_the_operations_of_other_devices_are_the_same(
+    seed: int, names: tuple[str, ...]
+) -> None:
+    generator = np.random.default_rng(seed)
+    rows = generator.uniform(-0.8, 0.8, (5, len(names)))
+    rows[:, names.index("teff")] = generator.uniform(3800, 8000, 5)
+    rows[:, names.index("logg")] = generator.uniform(0.0, 5.0, 5)
+    rows[:, names.index("fe_h")] = generator.uniform(-3.0, 0.5, 5)
+    at, formation = torch.as_tensor(rows), LineFormation(names)
+    in_loop = formation.with_jacobian(at)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loops, "wanted", lambda device: False)
+        in_operations = formation.with_jacobian(at)
+    for one, other in zip(in_loop, in_operations, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)

@@ -13,6 +13,7 @@ from line_survey import simulate
 
 from phdl_catalog.fitting import FitOptions, FitResult, Fitter
 from phdl_catalog.fitting.matrix_loops import gram
+from phdl_catalog.fitting.noise import FloorBands
 from phdl_catalog.fitting.step import bounded_step, secant_update
 from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.continuum import ContinuumBasis
@@ -100,6 +101,24 @@ def test_steps_and_updates_are_the_same(both: Both) -> None:
     torch.testing.assert_close(length, other_length)
     one, other = both(lambda: secant_update(curvature, step, change))
     torch.testing.assert_close(one, other)
+
+
+def test_error_floors_are_the_same(both: Both) -> None:
+    bands = FloorBands.on(PixelGrid(35748, 3785))
+    generator = torch.Generator().manual_seed(5)
+    curve2 = torch.rand(6, 3785, generator=generator) + 0.5
+    variance = 1e-4 * torch.rand(6, 3785, generator=generator) + 1e-4
+    wrong = torch.linspace(0.0, 0.05, 6)[:, None].square() * curve2
+    residual2 = (variance + wrong) * torch.randn(6, 3785, generator=generator).square()
+    use = (torch.rand(6, 3785, generator=generator) > 0.1).float()
+    use[2, :900] = 0.0
+    residual2[4, 2000] = torch.inf
+    one, other = both(lambda: bands.fit(residual2, variance, curve2, use, 4.0))
+    assert isinstance(one, torch.Tensor)
+    assert isinstance(other, torch.Tensor)
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=0.0)
+    assert torch.all(one[0] == 0)
+    assert torch.all(one[5] > 0)
 
 
 def test_a_direction_without_curvature_is_left_alone() -> None:

@@ -8,7 +8,8 @@ is what spectra at the two ends of the label's range differ by, in units of the 
 where the fit ended.
 
 How the change is distributed along the range is taken from the nearest of some templates: it is a curve of
-growth, much the same for stars alike.
+growth, much the same for stars alike.  That of oxygen, which is seen by the carbon that it binds, depends on
+how much carbon there is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from phdl_catalog.fitting.forward import ForwardModel
 from phdl_catalog.fitting.starts import Templates, lattice, spread_out
@@ -25,6 +27,9 @@ from phdl_catalog.labels import is_abundance
 
 #: Number of templates.
 _TEMPLATES = 64
+
+#: [C/Fe] of the templates, and the label of which the curve of growth depends on it.
+_CARBON, _BINDING = (-0.5, -0.25, 0.0, 0.25, 0.5), "o_fe"
 
 #: Stretches that the range of a label is divided into.
 _STRETCHES = 4
@@ -48,8 +53,11 @@ class Sensitivity:
         Places of these A labels.
     steps : (A,) float64
         Those units.
-    change : (T, L, S) float64
-        Logarithm of the change of the spectrum along each stretch of a label's range, over the mean of all.
+    change : (C, T, L, S) float64
+        Logarithm of the change of the spectrum along each stretch of a label's range, over the mean of all,
+        with each [C/Fe].
+    carbon : int or None
+        Place of [C/Fe] among the labels.
     label_range : (L, 2) float64
         The ranges.
     """
@@ -58,6 +66,7 @@ class Sensitivity:
     columns: tuple[int, ...]
     steps: NDArray[np.float64]
     change: NDArray[np.float64]
+    carbon: int | None
     label_range: NDArray[np.float64]
 
     @classmethod
@@ -67,20 +76,18 @@ class Sensitivity:
         labels = templates.labels[torch.as_tensor(rows, device=forward.device)]
         columns, steps = lattice(forward.label_names)
         place = labels[:, list(columns)].cpu().numpy() / steps
-        change = np.zeros((len(rows), forward.n_labels, _STRETCHES))
-        basis = forward.pooled_basis(_POOLED)[1:]
-        part = torch.linspace(0.0, 1.0, _STRETCHES + 1, dtype=torch.float64, device=forward.device)
-        for column, name in enumerate(forward.label_names):
-            if not is_abundance(name):
-                continue
-            low, high = forward.label_range[column].tolist()
-            along = labels[:, None].repeat(1, len(part), 1)
-            along[:, :, column] = low + (high - low) * part
-            spectra = forward.coefficients(along.flatten(0, 1).float()).unflatten(0, (len(rows), -1))
-            length = torch.linalg.vector_norm(torch.diff(spectra, dim=1) @ basis, dim=2)
-            mean = length.mean(dim=1, keepdim=True).clamp_min(torch.finfo(length.dtype).tiny)
-            change[:, column] = torch.log((length / mean).clamp_min(_LEAST)).cpu().numpy()
-        return cls(place, columns, steps, change, forward.label_range)
+        names = list(forward.label_names)
+        change = np.zeros((1, len(rows), forward.n_labels, _STRETCHES))
+        for column, name in enumerate(names):
+            if is_abundance(name):
+                change[:, :, column] = _changes(forward, labels, column)
+        carbon = names.index("c_fe") if {"c_fe", _BINDING} <= set(names) else None
+        if carbon is not None:
+            change = np.repeat(change, len(_CARBON), axis=0)
+            for number, abundance in enumerate(_CARBON):
+                labels[:, carbon] = abundance
+                change[number, :, names.index(_BINDING)] = _changes(forward, labels, names.index(_BINDING))
+        return cls(place, columns, steps, change, carbon, forward.label_range)
 
     def contrast(self, labels: NDArray[np.float64], errors: NDArray[np.float64],
                  width: NDArray[np.float64]) -> NDArray[np.float64]:  # fmt: skip
@@ -103,7 +110,23 @@ class Sensitivity:
         # Between the middles of stretches the logarithm is a straight line, and goes on so to the ends.
         at = np.clip((labels - low) / (high - low), 0.0, 1.0) * _STRETCHES - 0.5
         left = np.clip(np.floor(at).astype(np.int64), 0, _STRETCHES - 2)
-        curve = self.change[nearest]
+        mixture = np.zeros(len(labels), dtype=np.int64)
+        if self.carbon is not None:
+            mixture = np.abs(labels[:, [self.carbon]] - np.array(_CARBON)).argmin(axis=1)
+        curve = self.change[mixture, nearest]
         one, other = (np.take_along_axis(curve, (left + k)[:, :, None], axis=2)[:, :, 0] for k in (0, 1))
         relative = np.exp(one + (other - one) * (at - left))
         return np.asarray(width / errors / relative)
+
+
+def _changes(forward: ForwardModel, labels: Tensor, column: int) -> NDArray[np.float64]:
+    """Logarithm (T, S) of the change of spectra along each stretch of a range, over the mean of all."""
+    part = torch.linspace(0.0, 1.0, _STRETCHES + 1, dtype=torch.float64, device=forward.device)
+    low, high = forward.label_range[column].tolist()
+    along = labels[:, None].repeat(1, len(part), 1)
+    along[:, :, column] = low + (high - low) * part
+    spectra = forward.coefficients(along.flatten(0, 1).float()).unflatten(0, (len(labels), -1))
+    basis = forward.pooled_basis(_POOLED)[1:]
+    length = torch.linalg.vector_norm(torch.diff(spectra, dim=1) @ basis, dim=2)
+    mean = length.mean(dim=1, keepdim=True).clamp_min(torch.finfo(length.dtype).tiny)
+    return np.asarray(torch.log((length / mean).clamp_min(_LEAST)).cpu().numpy())

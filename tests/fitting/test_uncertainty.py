@@ -8,8 +8,10 @@ import torch
 from line_model import NAMES, RANGE, LineModel
 from line_survey import simulate
 
+from phdl_catalog.emulator import load_model
 from phdl_catalog.fitting import Fitter, LabelFlag
 from phdl_catalog.fitting.box import Box, moments_between
+from phdl_catalog.fitting.forward import ForwardModel
 from phdl_catalog.fitting.sensitivity import Sensitivity
 from phdl_catalog.fitting.starts import make_templates
 from phdl_catalog.fitting.step import bounded_step
@@ -183,3 +185,24 @@ def test_what_passes_for_measured_is_not_too_high(model: LineModel, fitter: Fitt
     assert np.mean(pull[precise]) > 0.25
     assert np.sum(flags == 0) > np.sum(precise)
     assert np.mean(pull[flags == 0]) < 0.2
+
+
+@pytest.mark.parametrize("c_fe", [-0.4, 0.0, 0.4])
+def test_the_contrast_of_oxygen_knows_how_much_carbon_there_is_to_bind(c_fe: float) -> None:
+    model = load_model("default")
+    forward = ForwardModel(model)
+    curves = Sensitivity.of(forward, make_templates(model, forward))
+    giant = {"teff": 4640.0, "logg": 2.25, "v_micro": 1.5, "fe_h": -0.25, "c_fe": c_fe}
+    labels = np.array([[giant.get(name, 0.0) for name in model.label_names]]).repeat(5, axis=0)
+    column = model.label_names.index("o_fe")
+    labels[:, column] = np.linspace(-0.25, 0.5, 5)
+    step = np.zeros(labels.shape[1])
+    step[column] = 0.02
+    change = model.predict(labels + step).astype(float) - model.predict(labels - step)
+    errors = np.ones_like(labels)
+    errors[:, column] = 1.0 / np.linalg.norm(change, axis=1)
+    contrast = curves.contrast(labels, errors, np.ones_like(labels))[:, column]
+    # Errors of the same noise differ with where a fit ends; at least two thirds of that are taken out.
+    spread = errors[:, column].max() / errors[:, column].min() - 1.0
+    assert spread > 0.4
+    assert contrast.max() / contrast.min() - 1.0 < spread / 3.0

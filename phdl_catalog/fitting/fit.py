@@ -10,14 +10,13 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.coarse import CoarseFit
 from phdl_catalog.fitting.forward import ForwardModel, Model
-from phdl_catalog.fitting.line_list import Verdict, clearly_better, computed, describes, doubtful
+from phdl_catalog.fitting.line_list import Verdict, clearly_better, describes, doubtful, first_verdict
 from phdl_catalog.fitting.objective import Objective, Observation
 from phdl_catalog.fitting.optimiser import Beginning, Solution
 from phdl_catalog.fitting.options import FitOptions
@@ -74,12 +73,13 @@ class _Begun:
     observation: Observation
     beginning: Beginning
 
-    def some(self, index: Tensor, solver: Solver) -> _Begun:
+    def some(self, which: NDArray[np.int64], solver: Solver) -> _Begun:
         """Some of these, begun anew."""
+        index = torch.from_numpy(which).to(solver.forward.device)
         observation = self.observation.rows(index)
         return _Begun(
             self.spectra,
-            self.rows[index.cpu().numpy()],
+            self.rows[which],
             self.alignment.rows(index),
             observation,
             solver.optimiser.begin(observation, self.beginning.point.parameters[index]),
@@ -220,23 +220,28 @@ class Fitter:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int8] | Verdict, FitResult | None]]:
         """Rows of a batch, verdicts on them, and their results."""
         solver = self._solver
+        on_lines = np.full(len(begun.rows), Verdict.DOUBTFUL, dtype=np.int8)
         if other is not None and other is self._pure:
-            sure = computed(other, solver.objective, begun.observation, begun.beginning)
-            if sure.any():
-                yield begun.rows[sure.cpu().numpy()], Verdict.COMPUTED, None
-                if sure.all():
+            on_lines = first_verdict(other, solver.objective, begun.observation, begun.beginning)
+            is_sure = on_lines == Verdict.COMPUTED
+            sure, open_ = np.flatnonzero(is_sure), np.flatnonzero(~is_sure)
+            if len(sure):
+                yield begun.rows[sure], Verdict.COMPUTED, None
+                if len(open_) == 0:
                     return
-                begun = begun.some(torch.nonzero(~sure).squeeze(1), solver)
+                begun, on_lines = begun.some(open_, solver), on_lines[open_]
         solution = solver.optimiser.run(begun.observation, begun.beginning)
         part = solver.result(begun.spectra.snr[begun.rows], begun.alignment, solution)
         if keep_pixels:
             first = self.forward.grid.first
             pixels = fitted_pixels(begun.spectra, begun.rows, first, begun.alignment, solution)
             part = replace(part, pixels=pixels)
+        asked = np.flatnonzero(on_lines == Verdict.DOUBTFUL)
         verdict = np.full(len(part), Verdict.SETTLED, dtype=np.int8)
-        if other is not None:
-            doubt = doubtful(other, solver.objective, solution).cpu().numpy()
-            verdict[doubt] = Verdict.DOUBTFUL
+        if other is not None and len(asked):
+            index = torch.from_numpy(asked).to(self.device)
+            doubt = doubtful(other, solver.objective, solution, index).cpu().numpy()
+            verdict[asked[doubt]] = Verdict.DOUBTFUL
         yield begun.rows, verdict, part
 
     def solve(

@@ -28,28 +28,34 @@ from phdl_catalog.fitting.trial import Target, attempt
 #: of hardly any lines, and by 1.9 at most; ab initio spectra of S/N 30 are by 80 in the median.
 _CLEARLY = 4.0
 
+#: By how much one step has to promise that, for a fit to be made anew.  If any promise were enough, one
+#: ab initio spectrum in 200 more would be known, and twice as many real ones would be fitted anew.
+_PROMISED = 2.0
+
 #: Largest error floor that the uncorrected model may need, as a fraction of the continuum: none for computed
 #: spectra, which it describes to the noise; more for three of four real stars of S/N over 40.
 _LARGEST_FLOOR = 3e-3
 
-#: By how much it has to be lower where the fit begins for it to be made without the correction alone.  Of the
-#: 500 none is by more than 81; of ab initio spectra of S/N 30, 50, 100 are 44, 60 and 77 %.
-_SURELY = 160.0
+#: By how much it has to be lower where the fit begins for it to be made without the correction alone, and
+#: higher for it not to be asked at the end.  Of the 500 none is lower by more than 81, and four of five are
+#: higher by more than 20; of ab initio spectra of S/N 30, 50, 100 are 44, 60 and 77 % lower by so much, and
+#: none that is described better without the correction in the end is higher by more than 8.
+_SURELY, _HARDLY = 160.0, -20.0
 
 
 class Verdict(IntEnum):
     """On the lines of a spectrum, when it has been fitted with one version of a model, or was about to be."""
 
     SETTLED = 0
-    #: To be fitted with the other version as well, and compared.
+    #: To be asked at the end of the fit; then, to be fitted with the other version as well, and compared.
     DOUBTFUL = 1
     #: To be fitted without the correction instead.
     COMPUTED = 2
 
 
-def computed(uncorrected: ForwardModel, objective: Objective, observation: Observation,
-             beginning: Beginning) -> Tensor:  # fmt: skip
-    """Which spectra (N,) are so much better without the correction where fits begin that they are computed.
+def first_verdict(uncorrected: ForwardModel, objective: Objective, observation: Observation,
+                  beginning: Beginning) -> NDArray[np.int8]:  # fmt: skip
+    """What chi2 without the correction says of spectra (N,) where their fits begin.
 
     Parameters
     ----------
@@ -64,13 +70,15 @@ def computed(uncorrected: ForwardModel, objective: Objective, observation: Obser
     """
     place = beginning.point.parameters
     without = objective.price(observation, place, uncorrected.evaluate(place), beginning.weights)
-    return beginning.point.cost - without > _SURELY
+    gain = (beginning.point.cost - without).cpu().numpy()
+    verdict = np.where(gain > _HARDLY, Verdict.DOUBTFUL, Verdict.SETTLED)
+    return np.where(gain > _SURELY, Verdict.COMPUTED, verdict).astype(np.int8)
 
 
-def doubtful(other: ForwardModel, objective: Objective, solution: Solution) -> Tensor:
-    """Which fits (N,) the same weights would rather have with the other version of the model.
+def doubtful(other: ForwardModel, objective: Objective, solution: Solution, rows: Tensor) -> Tensor:
+    """Which fits (n,) the same weights would rather have with the other version of the model.
 
-    From one trial and one step, with the curvature that there is: a fit is only made anew where it promises
+    From one trial and one step, with the curvature that there is: a fit is only made anew where this promises
     a lower cost.
 
     Parameters
@@ -81,16 +89,17 @@ def doubtful(other: ForwardModel, objective: Objective, solution: Solution) -> T
         Of the fits.
     solution : Solution
         Where they ended.
+    rows : (n,) Tensor
+        The fits that are asked.
     """
-    point, observation = solution.point, solution.observation
-    target = Target(observation.flux, solution.weights.weight, observation.prior, point.near.system)
-    trial = attempt(other, objective.continuum, target, point.parameters, point.near.coefficients)
-    curvature = solution.curvature + torch.diag_embed(observation.prior.precision)
-    box = solution.box
-    step, length = bounded_step(
-        trial.gradient, curvature, box.lower - point.parameters, box.upper - point.parameters
-    )
-    return trial.cost + 2.0 * vecdot(trial.gradient, step) + length.square() < point.cost
+    point, observation, box = solution.point, solution.observation, solution.box.rows(rows)
+    whole = Target(observation.flux, solution.weights.weight, observation.prior, point.near.system)
+    target, parameters = whole.rows(rows), point.parameters[rows]
+    trial = attempt(other, objective.continuum, target, parameters, point.near.coefficients[rows])
+    curvature = solution.curvature[rows] + torch.diag_embed(target.prior.precision)
+    step, length = bounded_step(trial.gradient, curvature, box.lower - parameters, box.upper - parameters)
+    promised = trial.cost + 2.0 * vecdot(trial.gradient, step) + length.square()
+    return point.cost[rows] - promised > _PROMISED
 
 
 def describes(uncorrected: FitResult) -> NDArray[np.bool_]:

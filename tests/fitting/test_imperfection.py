@@ -17,7 +17,7 @@ from phdl_catalog.fitting import FitOptions, Fitter, fit
 from phdl_catalog.fitting.forward import ForwardModel
 from phdl_catalog.fitting.known_stars import KnownStars
 from phdl_catalog.fitting.learning import MeanResidual, learn_imperfection, mean_residual
-from phdl_catalog.fitting.line_list import computed
+from phdl_catalog.fitting.line_list import Verdict, first_verdict
 from phdl_catalog.fitting.optimiser import Optimiser
 from phdl_catalog.spectra.grid import PixelGrid
 from phdl_catalog.spectra.solar import read_solar_spectrum
@@ -132,13 +132,16 @@ def test_a_spectrum_tells_whether_it_has_the_faults_of_the_line_list(model: Line
     assert np.abs((alone.labels[0] - as_suits.labels[9]) / alone.errors[0]).max() < 0.05
 
 
-def test_computed_spectra_are_known_where_their_fits_begin(model: LineModel) -> None:
+def test_real_and_computed_spectra_are_known_where_their_fits_begin(model: LineModel) -> None:
     imperfection = Imperfection(GRID.wavelength, _faulty_lines(), np.full(GRID.size, 0.01), 0.1)
     fitter = Fitter(model, FitOptions(correct_model=True), imperfection=imperfection)
     optimiser = Optimiser(fitter.objective, fit_blur=True, tolerance=0.1)
-    for kind, fewest, most in ((RealStars(), 0, 0), (model, 6, 8)):
+    for kind, right, wrong in (
+        (RealStars(), Verdict.SETTLED, Verdict.COMPUTED),
+        (model, Verdict.COMPUTED, Verdict.SETTLED),
+    ):
         sample = simulate(kind, 8, snr=60.0, seed=54)
-        found = 0
+        found = []
         for flux, ivar, labels in zip(sample.flux, sample.ivar, sample.labels, strict=True):
             fitted = fitter.solve(sample.wavelength, flux, ivar)
             assert fitted is not None
@@ -148,15 +151,17 @@ def test_computed_spectra_are_known_where_their_fits_begin(model: LineModel) -> 
             ]
             with torch.no_grad():
                 beginning = optimiser.begin(observation, parameters)
-                found += int(computed(ForwardModel(model), fitter.objective, observation, beginning))
-        assert fewest <= found <= most
+                found += first_verdict(ForwardModel(model), fitter.objective, observation, beginning).tolist()
+        assert found.count(right) >= 6
+        assert found.count(wrong) == 0
 
 
 @pytest.mark.parametrize("floor", [True, False])
 def test_a_real_spectrum_that_seems_computed_at_the_start_ends_corrected(
     model: LineModel, floor: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "computed", lambda *parts: torch.ones(len(parts[2].flux), dtype=torch.bool))
+    computed = np.int8(Verdict.COMPUTED)
+    monkeypatch.setattr(fit, "first_verdict", lambda *parts: np.full(len(parts[2].flux), computed))
     real = simulate(RealStars(), 8, snr=60.0, seed=54)
     imperfection = Imperfection(GRID.wavelength, _faulty_lines(), np.full(GRID.size, 0.01), 0.1)
     as_suits, always = (

@@ -9,6 +9,7 @@ deviation of (fit - truth) / error, and bias over error.
 Spectra of one star share the emulator's error: stars are drawn, equally often, and of each one of its
 spectra.  36 stars tell a spread to 12 % and a bias to 0.2 and no better where that error counts.
 ``--left-out`` adds the training stars, with the error that the model would have had without them.
+``--draws`` does it all several times: noise, spectra and conditions are others, the stars are the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -195,8 +197,12 @@ class Precision:
 
     @property
     def missed(self) -> list[str]:
-        """What misses the aim, with its value."""
-        return [f"{name} {getattr(self, name):.2f}" for name, miss in self._misses.items() if miss > 0.0]
+        """What misses the aim, with its value and standard error."""
+        return [
+            f"{name} {getattr(self, name):.2f} +- {getattr(self, f'e_{name}'):.2f}"
+            for name, miss in self._misses.items()
+            if miss > 0.0
+        ]
 
     @property
     def beyond(self) -> list[str]:
@@ -206,7 +212,10 @@ class Precision:
 
 @dataclass(frozen=True)
 class _Fits:
-    """Labels and velocity (N, L + 1) of fits without and with the stated error, and the truth."""
+    """Labels and velocity (N, L + 1) of fits without and with the stated error, and the truth.
+
+    A star has the same number in each draw, and another one than those of other parts.
+    """
 
     photons: FitResult
     stated: FitResult
@@ -221,6 +230,7 @@ def measure(
     seed: int,
     snrs: Sequence[float] = SNRS,
     ab_initio: bool = False,
+    draws: int = 1,
 ) -> list[Precision]:
     """Observe, fit twice, compare; label by label and S/N by S/N, velocity last.
 
@@ -234,15 +244,17 @@ def measure(
     snrs : sequence of float
     ab_initio : bool
         Whether fits are told that spectra are computed, and do not find out themselves.
+    draws : int
+        How often all this is done.
     """
     out = []
     for snr in snrs:
         found = []
-        for number, (model, grid) in enumerate(parts):
-            observed = observe_grid(grid, stars, repeats, snr, seed + 100 * number)
+        for draw, (number, (model, grid)) in product(range(draws), enumerate(parts)):
+            observed = observe_grid(grid, stars, repeats, snr, seed + 1000 * draw + 100 * number)
             truth = np.column_stack([observed.labels, observed.rv])
             both = fit(model, observed, False), fit(model, observed, True, ab_initio)
-            found.append(_Fits(*both, truth, observed.star))
+            found.append(_Fits(*both, truth, observed.star + number * (1 << 32)))
         out += _compare(found, snr, repeats)
     return out
 
@@ -263,8 +275,7 @@ def _compare(found: Sequence[_Fits], snr: float, repeats: int) -> list[Precision
         )
         for kind, errors in (("photons", "bounds"), ("stated", "errors"))
     )
-    # Stars of different parts are different ones.
-    star = np.concatenate([item.star + part * (1 << 32) for part, item in enumerate(found)])
+    star = np.concatenate([item.star for item in found])
     values, bounds, free = of_photons
     grouped = ((values - truth) / bounds).reshape(-1, repeats, values.shape[1])
     steady = free.reshape(grouped.shape).all(axis=1, keepdims=True)
@@ -295,14 +306,14 @@ def _measures(within: NDArray[np.float64], pull: NDArray[np.float64]) -> NDArray
     ).T  # fmt: skip
 
 
-def print_misses(found: Sequence[Precision]) -> None:
-    """Which labels with enough fits miss the aims, at all and significantly."""
-    enough = [item for item in found if item.fits >= ENOUGH]
+def print_misses(found: Sequence[Precision], draws: int) -> None:
+    """Which labels with enough fits in each draw miss the aims, at all and significantly."""
+    enough = [item for item in found if item.fits >= ENOUGH * draws]
     at_all = [f"{x.label} at {x.snr:.0f} ({', '.join(x.missed)})" for x in enough if x.missed]
     print(f"Scatter over {HIGHEST}, spread outside {LOWEST} to {HIGHEST} or bias over {LARGEST_BIAS}:")
     print("; ".join(at_all) or "none")
     missing = [f"{x.label} at {x.snr:.0f} ({', '.join(x.beyond)})" for x in enough if x.beyond]
-    print(f"The same by more than two standard errors, of {len(enough)} labels at an S/N with {ENOUGH} fits:")
+    print(f"The same by more than two standard errors, of {len(enough)} labels at an S/N:")
     print("; ".join(missing) or "none", end="\n\n")
 
 
@@ -335,6 +346,7 @@ def main() -> None:
     parser.add_argument("--stars", type=int, default=164)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--draws", type=int, default=1)
     parser.add_argument(
         "--left-out", action="store_true", help="also the training stars of --grid, as if they were unseen"
     )
@@ -357,7 +369,9 @@ def main() -> None:
         number = sum(len(np.unique(half.star)) for _, half in halves)
         kinds[f"{number} training stars, each left out"] = halves
     found = {
-        name: measure(parts, options.stars, options.repeats, options.seed, ab_initio=options.ab_initio)
+        name: measure(
+            parts, options.stars, options.repeats, options.seed, SNRS, options.ab_initio, options.draws
+        )
         for name, parts in kinds.items()
     }
     if options.figure:
@@ -369,7 +383,7 @@ def main() -> None:
         return
     for name, items in found.items():
         print_tables(items, name)
-        print_misses(items)
+        print_misses(items, options.draws)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def doubtful(other: ForwardModel, objective: Objective, solution: Solution, rows
         The fits that are asked.
     """
     point, observation, box = solution.point, solution.observation, solution.box.rows(rows)
-    whole = Target(observation.flux, solution.weights.weight, observation.prior, point.near.system)
+    whole = Target.of(observation.flux, solution.weights.weight, observation.prior, point.near.system)
     target, parameters = whole.rows(rows), point.parameters[rows]
     trial = attempt(other, objective.continuum, target, parameters, point.near.coefficients[rows])
     curvature = solution.curvature[rows] + torch.diag_embed(target.prior.precision)

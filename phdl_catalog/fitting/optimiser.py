@@ -170,7 +170,7 @@ class _Memory:
 
 
 def _target(observation: Observation, point: Point, weights: Weights) -> Target:
-    return Target(observation.flux, weights.weight, observation.prior, point.near.system)
+    return Target.of(observation.flux, weights.weight, observation.prior, point.near.system)
 
 
 class Optimiser:

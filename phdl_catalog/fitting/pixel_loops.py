@@ -68,11 +68,12 @@ def _band_product(matrix, x, scale, out):
 
 @loops.compiled
 def try_spectra(
-    first, stop, source, taps, flux, weight, known, lower, level, stiffness, values, edges, starts,
+    first, stop, source, taps, flux, weight, which, known, lower, level, stiffness, values, edges, starts,
     cost, found, sums, back,
 ):  # fmt: skip
     """Price of trial spectra, and the way back to the gradient.
 
+    Stars have the rows `which` of `flux` and `weight`.
     The pseudo-continuum with the coefficients `known` is improved by one step with the factor `lower` of a
     similar model; `found` are the new ones.  `sums` are those of the derivatives by shift and blur; `back` is
     what has to be multiplied with the basis.
@@ -85,7 +86,7 @@ def try_spectra(
     turned = np.empty(TAPS, np.float32)
     right = np.empty((known.shape[1], 1))
     for n in range(first, stop):
-        data, w = flux[n], weight[n]
+        data, w = flux[which[n]], weight[which[n]]
         convolve(source[n], taps[n, 0], model)
         curve(known[n], values, edges, starts, level_here)
         for p in range(pixels):
@@ -104,12 +105,12 @@ def try_spectra(
             total += weighted * residual
             inner[p] = weighted * level_here[p]
         cost[n] = total
-        for which in range(2):
-            convolve(source[n], taps[n, 1 + which], work)
+        for by in range(2):
+            convolve(source[n], taps[n, 1 + by], work)
             product = 0.0
             for p in range(pixels):
                 product += work[p] * inner[p]
-            sums[n, which] = product
+            sums[n, by] = product
         turned[:] = taps[n, 0, ::-1]
         convolve(padded, turned, back[n])
 

@@ -22,8 +22,10 @@ class Target:
 
     Parameters
     ----------
-    flux, weight : (N, P) Tensor
-        Observed flux, and what pixels count.
+    flux, weight : (M, P) Tensor
+        Observed flux, and what pixels count, of these stars and perhaps others.
+    which : (N,) Tensor
+        Rows of these stars, int64: pixels of the few that are left are not copied for each trial.
     prior : Prior
         What is known of the labels beforehand.
     system : NormalSystem
@@ -32,12 +34,20 @@ class Target:
 
     flux: Tensor
     weight: Tensor
+    which: Tensor
     prior: Prior
     system: NormalSystem
 
+    @classmethod
+    def of(cls, flux: Tensor, weight: Tensor, prior: Prior, system: NormalSystem) -> Target:
+        """That of all stars."""
+        return cls(flux, weight, torch.arange(len(flux), device=flux.device), prior, system)
+
     def rows(self, index: Tensor) -> Target:
         """That of some of the stars."""
-        return Target(self.flux[index], self.weight[index], self.prior.rows(index), self.system.rows(index))
+        return Target(
+            self.flux, self.weight, self.which[index], self.prior.rows(index), self.system.rows(index)
+        )
 
 
 @dataclass(frozen=True)
@@ -93,12 +103,13 @@ def _in_batches(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cost and gradient by the data, and coefficients of the pseudo-continua, as operations of torch."""
     state = forward.evaluate(parameters)
+    flux, weight = target.flux[target.which], target.weight[target.which]
     curve = basis.curve(continuum)
-    residual = torch.addcmul(target.flux, curve, state.flux, value=-1.0)
-    continuum = basis.improve(continuum, target.weight * state.flux * residual, target.system)
+    residual = torch.addcmul(flux, curve, state.flux, value=-1.0)
+    continuum = basis.improve(continuum, weight * state.flux * residual, target.system)
     curve = basis.curve(continuum)
-    residual = torch.addcmul(target.flux, curve, state.flux, value=-1.0)
-    weighted = target.weight * residual
+    residual = torch.addcmul(flux, curve, state.flux, value=-1.0)
+    weighted = weight * residual
     return vecdot(weighted, residual).double(), forward.pull_back(state, weighted * curve), continuum
 
 
@@ -107,12 +118,12 @@ def _in_loops(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same on the processor, star by star."""
     source = forward.begin(parameters)
-    size, pixels = target.flux.shape
+    size, pixels = len(target.which), target.flux.shape[1]
     cost = loops.empty(size, dtype=torch.float64)
     found = loops.empty(size, basis.size, dtype=torch.float64)
     sums = loops.empty(size, 2)
     back = loops.empty(size, pixels + 2 * REACH)
-    given = (source.spectra, source.filters.taps, target.flux, target.weight, continuum)
+    given = (source.spectra, source.filters.taps, target.flux, target.weight, target.which, continuum)
     loops.for_stars(
         try_spectra, size, *given, *basis.loop_arrays(target.system),
         cost, found, sums, back,

@@ -306,14 +306,14 @@ def _measures(within: NDArray[np.float64], pull: NDArray[np.float64]) -> NDArray
     ).T  # fmt: skip
 
 
-def print_misses(found: Sequence[Precision], draws: int) -> None:
-    """Which labels with enough fits in each draw miss the aims, at all and significantly."""
-    enough = [item for item in found if item.fits >= ENOUGH * draws]
+def print_misses(found: Sequence[Precision]) -> None:
+    """Which labels with enough fits miss the aims, at all and significantly."""
+    enough = [item for item in found if item.fits >= ENOUGH]
     at_all = [f"{x.label} at {x.snr:.0f} ({', '.join(x.missed)})" for x in enough if x.missed]
     print(f"Scatter over {HIGHEST}, spread outside {LOWEST} to {HIGHEST} or bias over {LARGEST_BIAS}:")
     print("; ".join(at_all) or "none")
     missing = [f"{x.label} at {x.snr:.0f} ({', '.join(x.beyond)})" for x in enough if x.beyond]
-    print(f"The same by more than two standard errors, of {len(enough)} labels at an S/N:")
+    print(f"The same by more than two standard errors, of {len(enough)} labels at an S/N with {ENOUGH} fits:")
     print("; ".join(missing) or "none", end="\n\n")
 
 
@@ -383,7 +383,7 @@ def main() -> None:
         return
     for name, items in found.items():
         print_tables(items, name)
-        print_misses(items, options.draws)
+        print_misses(items)
 
 
 if __name__ == "__main__":

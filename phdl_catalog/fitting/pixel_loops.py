@@ -208,13 +208,13 @@ def find_floors(first, stop, residual2, variance, continuum2, use, edges, limit2
             band = slice(edges[m], edges[m + 1])
             r2, v, c2, u = residual2[n, band], variance[n, band], continuum2[n, band], use[n, band]
             number, floor2[n, m] = u.sum(), 0.0
-            if _chi2(r2, v, c2, u, np.float32(0.0), limit2) - number <= 3.0 * np.sqrt(2.0 * number):
-                continue
+            wanted = _chi2(r2, v, c2, u, np.float32(0.0), limit2) - number > 3.0 * np.sqrt(2.0 * number)
             lower, upper = np.log(smallest), np.log(largest)
-            for _ in range(steps):
+            for _ in range(steps if wanted else 0):
                 middle = (lower + upper) / 2.0
                 if _chi2(r2, v, c2, u, np.float32(np.exp(middle)), limit2) > number:
                     lower = middle
                 else:
                     upper = middle
-            floor2[n, m] = np.exp(upper)
+            if wanted:
+                floor2[n, m] = np.exp(upper)

@@ -33,7 +33,7 @@ _NOT_IONISED = frozenset({"c", "n", "o", "s"})
 
 #: Elements without lines to speak of, seen by what they bind: their abundance matters through the molecules
 #: among the features of `line_formation`.
-_BINDING = frozenset({"o"})
+BINDING = frozenset({"o"})
 
 #: log10 of line strength per 1/eV, for atoms of the other metals: ionisation less excitation less opacity.
 _NEUTRAL_SLOPE = 5.0
@@ -88,7 +88,7 @@ class LabelTransform(nn.Module):
         self.teff_index = names.index("teff")
         self.atmosphere_columns = [i for i, name in enumerate(names) if not is_abundance(name)]
         self.abundance_columns = [names.index("fe_h"), *(i for i, n in enumerate(names) if is_abundance(n))]
-        self.binding_columns = [i for i, n in enumerate(names) if n.removesuffix("_fe") in _BINDING]
+        self.binding_columns = [i for i, n in enumerate(names) if n.removesuffix("_fe") in BINDING]
         self.formation = LineFormation(names)
         mix = np.eye(self.n_labels)
         neutral, ion = np.zeros(self.n_labels), np.zeros(self.n_labels)

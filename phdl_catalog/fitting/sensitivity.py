@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phdl_catalog.emulator.transforms import BINDING
 from phdl_catalog.fitting.forward import ForwardModel
 from phdl_catalog.fitting.starts import Templates, lattice, spread_out
 from phdl_catalog.labels import is_abundance
@@ -28,8 +29,8 @@ from phdl_catalog.labels import is_abundance
 #: Number of templates.
 _TEMPLATES = 64
 
-#: [C/Fe] of the templates, and the label of which the curve of growth depends on it.
-_CARBON, _BINDING = (-0.5, -0.25, 0.0, 0.25, 0.5), "o_fe"
+#: [C/Fe] of the templates, for elements that are seen by what they bind.
+_CARBON = (-0.5, -0.25, 0.0, 0.25, 0.5)
 
 #: Stretches that the range of a label is divided into.
 _STRETCHES = 4
@@ -81,12 +82,14 @@ class Sensitivity:
         for column, name in enumerate(names):
             if is_abundance(name):
                 change[:, :, column] = _changes(forward, labels, column)
-        carbon = names.index("c_fe") if {"c_fe", _BINDING} <= set(names) else None
+        binding = [names.index(f"{element}_fe") for element in BINDING if f"{element}_fe" in names]
+        carbon = names.index("c_fe") if binding and "c_fe" in names else None
         if carbon is not None:
             change = np.repeat(change, len(_CARBON), axis=0)
             for number, abundance in enumerate(_CARBON):
                 labels[:, carbon] = abundance
-                change[number, :, names.index(_BINDING)] = _changes(forward, labels, names.index(_BINDING))
+                for column in binding:
+                    change[number, :, column] = _changes(forward, labels, column)
         return cls(place, columns, steps, change, carbon, forward.label_range)
 
     def contrast(self, labels: NDArray[np.float64], errors: NDArray[np.float64],

@@ -15,6 +15,8 @@ from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.coarse import CoarseFit
+from phdl_catalog.fitting.conclusion import Conclusion
+from phdl_catalog.fitting.curvature import Curvature
 from phdl_catalog.fitting.forward import ForwardModel, Model
 from phdl_catalog.fitting.line_list import Verdict, clearly_better, describes, doubtful, first_verdict
 from phdl_catalog.fitting.objective import Objective, Observation
@@ -257,6 +259,15 @@ class Fitter:
         with torch.no_grad():
             begun = self._begin(spectra, np.array([0]), self._prior)
             return Fitted(begun.alignment, self._solver.optimiser.run(begun.observation, begun.beginning))
+
+    @property
+    def curvature(self) -> Curvature:
+        """Of what is minimised."""
+        return self._solver.optimiser.curvature
+
+    def conclude(self, solution: Solution) -> Conclusion:
+        """Labels and errors of what `solve` returned."""
+        return self._solver.conclude(solution)
 
     @property
     def forward(self) -> ForwardModel:

@@ -230,6 +230,11 @@ class ForwardModel:
         """Number of labels L."""
         return len(self.label_names)
 
+    @property
+    def coarse_type(self) -> torch.dtype:
+        """Of what `unfiltered_jacobian` is given."""
+        return self._coarse.dtype
+
     def labels(self, parameters: Tensor) -> Tensor:
         """Labels (N, L) in their units, of parameters (N, L + 2), float64."""
         return parameters[:, : self.n_labels] * self.half_range + self.middle

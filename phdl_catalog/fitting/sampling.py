@@ -7,7 +7,7 @@ the end of the fit.  Labels are even within the bounds of the fit: they are the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.box import Box
 from phdl_catalog.fitting.fit import Fitter
 from phdl_catalog.fitting.objective import Observation, Weights
-from phdl_catalog.fitting.uncertainty import estimate
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY
 
 #: Walkers for each parameter.
@@ -108,14 +107,10 @@ def sample_posterior(
     free = np.ones(size, dtype=bool)
     free[-1] = fitter.options.fit_line_width
     best = solution.point.parameters[0].cpu().numpy()
-    fixed = torch.as_tensor(~free)
-    prior = solution.observation.prior
-    curvature = solution.curvature.cpu()
-    gaussian = estimate(
-        solution.point.parameters.cpu(), solution.point.gradient.cpu(), curvature, curvature, box, fixed,
-        (prior.precision.cpu(), prior.pull(solution.point.parameters).cpu()),
-    )  # fmt: skip
-    sigma = gaussian.errors[0].numpy()
+    with torch.no_grad():
+        # Pixels err one by one here.
+        gaussian = fitter.conclude(replace(solution, noise=solution.curvature)).estimate
+    sigma = gaussian.errors[0].cpu().numpy()
 
     def log_probability(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         full = np.tile(best, (len(rows), 1))
@@ -133,8 +128,8 @@ def sample_posterior(
     walkers = _WALKERS * int(free.sum()) + 2
     # A walker that starts in a corner of the bounds stays there: correlations hold near the fit.
     narrower = np.minimum(1.0, _FIRST_WIDTH * (upper - lower) / np.where(free, sigma, np.inf))
-    covariance = gaussian.covariance[0].numpy() * narrower[:, None] * narrower
-    middle = gaussian.values[0].numpy()
+    covariance = gaussian.covariance[0].cpu().numpy() * narrower[:, None] * narrower
+    middle = gaussian.values[0].cpu().numpy()
     start = rng.multivariate_normal(middle, covariance, walkers, check_valid="ignore", method="eigh")
     start = np.clip(start, lower + 1e-3 * (upper - lower), upper - 1e-3 * (upper - lower))[:, free]
     sampler = emcee.EnsembleSampler(

@@ -10,6 +10,7 @@ from torch import Tensor
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import ModelError
+from phdl_catalog.fitting.conclusion import Conclusion, conclude
 from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
 from phdl_catalog.fitting.judge import judge
 from phdl_catalog.fitting.kernel import REACH
@@ -22,7 +23,6 @@ from phdl_catalog.fitting.result import FitResult
 from phdl_catalog.fitting.sensitivity import Sensitivity
 from phdl_catalog.fitting.starts import Templates, template_errors
 from phdl_catalog.fitting.suspects import find_suspects
-from phdl_catalog.fitting.uncertainty import estimate
 from phdl_catalog.fitting.velocity import Alignment, velocity_of_shift
 from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT
@@ -109,6 +109,12 @@ class Solver:
             prior=prior,
         )
 
+    def conclude(self, solution: Solution) -> Conclusion:
+        """Labels and errors of N stars where their fits ended."""
+        fixed = torch.zeros(self.forward.n_labels + 2, dtype=torch.bool, device=self.forward.device)
+        fixed[-1] = not self._options.fit_line_width
+        return conclude(self.objective, self.optimiser.curvature, self._sensitivity, solution, fixed)
+
     def result(self, snr: NDArray[np.float64], alignment: Alignment, solution: Solution) -> FitResult:
         """Labels, errors and flags of N stars.
 
@@ -122,13 +128,8 @@ class Solver:
             Where their fits ended.
         """
         forward, point, observation = self.forward, solution.point, solution.observation
-        fixed = torch.zeros(forward.n_labels + 2, dtype=torch.bool, device=forward.device)
-        fixed[-1] = not self._options.fit_line_width
-        prior, box = observation.prior, solution.box
-        sigma = estimate(
-            point.parameters, point.gradient, solution.curvature, solution.noise, box, fixed,
-            (prior.precision, prior.pull(point.parameters)),
-        )  # fmt: skip
+        box, conclusion = solution.box, self.conclude(solution)
+        sigma = conclusion.estimate
         scale = forward.half_range
         rv = velocity_of_shift(alignment.pixels.double() + sigma.values[:, -2])
         from_photons = sigma.errors[:, -2] * PIXEL_VELOCITY * (1.0 + rv / SPEED_OF_LIGHT)
@@ -154,11 +155,9 @@ class Solver:
             target[...] = values.cpu().numpy()
         part.snr[:] = snr
         part.corrected[:] = self._corrected
-        width = ((box.upper - box.lower)[:, :n_labels] * scale).cpu().numpy()
-        width = np.minimum(width, np.ptp(forward.label_range, axis=1))
         alone = forward.labels(sigma.alone.values).cpu().numpy()
         alone_errors = (sigma.alone.errors[:, :n_labels] * scale).cpu().numpy()
-        part.contrast[:] = self._sensitivity.contrast(alone, alone_errors, width)
+        part.contrast[:] = conclusion.contrast
         minimum = forward.labels(point.parameters).cpu().numpy()
         part.distance[:] = np.maximum(*(training_distance(self._model, x) for x in (alone, minimum)))
         suspects = find_suspects(

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from phdl_catalog.fitting.box import (
     Box,
+    Factors,
     covariance_with,
     factors_of_bounds,
     marginals,
@@ -92,93 +93,158 @@ class Estimate:
     bounds: Tensor
 
 
-def effective(curvature: Tensor, noise: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class LinearTheory:
+    """What derivatives at one place say of N stars wherever they are, if spectra change evenly.
+
+    Parameters
+    ----------
+    matrix : (N, D, D) Tensor
+        Inverse covariance of the parameters without their bounds, float64.
+    curvature : (N, D, D) Tensor
+        Half the second derivatives of the cost by the data.
+    prior, known : (N, D) Tensor
+        Precisions of the priors, and of all that is known beforehand, bounds apart.
+    box : Box
+        The bounds.
+    free, bounded : (D,) Tensor
+        1 for parameters that were fitted, and for those of them that the box is meant for.
+    shares : SharedPull or None
+        What errors that pixels share make of a gradient.
+    """
+
+    matrix: Tensor
+    curvature: Tensor
+    prior: Tensor
+    known: Tensor
+    box: Box
+    free: Tensor
+    bounded: Tensor
+    shares: SharedPull | None
+
+    @classmethod
+    def of(
+        cls, curvature: Tensor, noise: Tensor, box: Box, fixed: Tensor, precision: Tensor | None = None
+    ) -> LinearTheory:
+        """From the derivatives inside a box.
+
+        Parameters
+        ----------
+        curvature, noise : (N, L + 2, L + 2) Tensor
+            Half the second derivatives of the cost by the data, and the covariance of its gradient, float64.
+            The two are one if the errors of pixels are independent.
+        box : Box
+            The bounds.
+        fixed : (L + 2,) Tensor
+            True for parameters that were not fitted; their errors are 0.
+        precision : (N, L + 2) Tensor, optional
+            Of Gaussian priors that took part in the fit, 0 where there was none.  The error of such a label
+            contains its prior.
+        """
+        shares = None if noise is curvature else SharedPull.of(curvature, noise)
+        prior = torch.zeros_like(box.lower) if precision is None else precision
+        known = prior.clone()
+        known[:, -2:] += _OTHERS
+        known[:, fixed] = _FIXED
+        free = (~fixed).to(curvature.dtype)
+        bounded = free.clone()
+        bounded[-2:] = 0.0
+        matrix = (curvature if shares is None else shares.matrix) + torch.diag_embed(known)
+        return cls(matrix, curvature, prior, known, box, free, bounded, shares)
+
+    def _pull(self, parameters: Tensor, gradient: Tensor, pulled: Tensor | None) -> Tensor:
+        slope = gradient if pulled is None else gradient - pulled
+        if self.shares is not None:
+            slope = self.shares.slope(slope)
+        if pulled is not None:
+            slope = slope + pulled
+        return torch.bmm(self.matrix, parameters[:, :, None])[:, :, 0] - slope * self.free
+
+    def means(
+        self, parameters: Tensor, gradient: Tensor, pulled: Tensor | None = None
+    ) -> tuple[Tensor, Factors]:
+        """Means (N, D) between bounds, and factors that stand for these; arguments as for `estimate`."""
+        pull = self._pull(parameters, gradient, pulled)
+        factors = factors_of_bounds(self.matrix, pull, self.box, self.bounded)
+        covariance = covariance_with(self.matrix, factors.precision)
+        mean = torch.bmm(covariance, (pull + factors.pull)[:, :, None])[:, :, 0]
+        return _numbers(mean, parameters, self.box), factors
+
+    def estimate(
+        self,
+        parameters: Tensor,
+        gradient: Tensor,
+        pulled: Tensor | None = None,
+        factors: Factors | None = None,
+    ) -> Estimate:
+        """All that is possible between bounds.
+
+        Parameters
+        ----------
+        parameters, gradient : (N, D) Tensor
+            A place, and the gradient of half the cost there: at the minimum not 0 along those at a bound.
+        pulled : (N, D) Tensor, optional
+            What priors add to the gradient.
+        factors : Factors, optional
+            For the bounds, from a place nearby.
+        """
+        box, free = self.box, self.free
+        pull = self._pull(parameters, gradient, pulled)
+        factors = factors_of_bounds(self.matrix, pull, box, self.bounded, factors)
+        free_values, free_variance, covariance = marginals(self.matrix, pull, factors)
+        values, variance = moments_between(free_values, free_variance.sqrt(), box.lower, box.upper)
+        values = torch.where(self.bounded > 0, values, free_values)
+        errors = torch.where(self.bounded > 0, variance, free_variance).sqrt() * free
+        # Where numbers fail, the place is what is left.
+        alone = Alone(_numbers(free_values, parameters, box), free_variance.sqrt() * free)
+        values = _numbers(values, parameters, box)
+        scale = errors * torch.diagonal(covariance, dim1=1, dim2=2).rsqrt()
+        covariance = covariance * scale[:, :, None] * scale[:, None, :]
+        bounds = alone.errors
+        if self.shares is not None:
+            independent = covariance_with(self.curvature, self.known + factors.precision)
+            all_known = 1.0 / torch.diagonal(independent, dim1=1, dim2=2)
+            bounds = precision_without_own(all_known, factors).rsqrt() * free
+        data = (1.0 / free_variance - self.known).clamp_min(0.0)
+        even = 12.0 / (box.upper - box.lower).clamp_min(_TINY).square()
+        return Estimate(values, errors, covariance, alone, data / (data + even + self.prior), bounds)
+
+
+@dataclass(frozen=True)
+class SharedPull:
     """The Fisher matrix of independent pixels that would leave labels as uncertain as they are.
 
     Parameters
     ----------
-    curvature, noise : (N, D, D) Tensor
-        Half the second derivatives H of the cost, and the covariance M of its gradient, float64.
-    gradient : (N, D) Tensor
-        Of half the cost.
-
-    Returns
-    -------
-    (N, D, D) Tensor
-        ``H M^-1 H``, which is H where the two are one; its inverse is the covariance ``H^-1 M H^-1``.
-    (N, D) Tensor
-        The gradient that, with it, leads to the same minimum: ``H M^-1 gradient``.
+    matrix : (N, D, D) Tensor
+        ``H M^-1 H``, whose inverse is the covariance ``H^-1 M H^-1``; float64.
+    factor, half : (N, D, D) Tensor
+        Cholesky's of the scaled M, and its inverse times the scaled H.
+    scale : (N, D) Tensor
+        Units of parameters in those two.
     """
-    if noise is curvature:
-        return curvature, gradient
-    scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
-    scaled = curvature * scale[:, :, None] * scale[:, None, :]
-    matrix = noise * scale[:, :, None] * scale[:, None, :]
-    torch.diagonal(matrix, dim1=1, dim2=2).add_(_RIDGE)
-    factor, _ = torch.linalg.cholesky_ex(matrix)
-    right = torch.cat([scaled, (gradient * scale)[:, :, None]], dim=2)
-    half = torch.linalg.solve_triangular(factor, right, upper=False)
-    both = half[:, :, :-1].mT @ half
-    return both[:, :, :-1] / scale[:, :, None] / scale[:, None, :], both[:, :, -1] / scale
 
+    matrix: Tensor
+    factor: Tensor
+    half: Tensor
+    scale: Tensor
 
-def estimate(
-    parameters: Tensor,
-    gradient: Tensor,
-    curvature: Tensor,
-    noise: Tensor,
-    box: Box,
-    fixed: Tensor,
-    prior: tuple[Tensor, Tensor] | None = None,
-) -> Estimate:
-    """All that is possible between bounds, from the curvature at the minimum of the cost inside a box.
+    @classmethod
+    def of(cls, curvature: Tensor, noise: Tensor) -> SharedPull:
+        """From half the second derivatives H of a cost, and the covariance M of its gradient, float64."""
+        scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
+        both = scale[:, :, None] * scale[:, None, :]
+        matrix = noise * both
+        torch.diagonal(matrix, dim1=1, dim2=2).add_(_RIDGE)
+        factor, _ = torch.linalg.cholesky_ex(matrix)
+        half = torch.linalg.solve_triangular(factor, curvature * both, upper=False)
+        return cls(half.mT @ half / both, factor, half, scale)
 
-    Parameters
-    ----------
-    parameters, gradient : (N, L + 2) Tensor
-        The minimum, and the gradient of half the cost there: not 0 along parameters at a bound.
-    curvature, noise : (N, L + 2, L + 2) Tensor
-        By the data, float64; see `effective`.
-    box : Box
-        The bounds.
-    fixed : (L + 2,) Tensor
-        True for parameters that were not fitted; their errors are 0.
-    prior : pair of (N, L + 2) Tensor, optional
-        Precisions of Gaussian priors that took part in the fit, 0 where there was none, and what they add to
-        the gradient.  The error of such a label contains its prior.
-
-    Returns
-    -------
-    Estimate
-    """
-    known, pulled = prior or (torch.zeros_like(gradient), torch.zeros_like(gradient))
-    matrix, slope = effective(curvature, noise, gradient - pulled)
-    known_else = known.clone()
-    known_else[:, -2:] += _OTHERS
-    known_else[:, fixed] = _FIXED
-    matrix = matrix + torch.diag_embed(known_else)
-    free = (~fixed).to(parameters.dtype)
-    pull = torch.bmm(matrix, parameters[:, :, None])[:, :, 0] - (slope + pulled) * free
-    bounded = free.clone()
-    bounded[-2:] = 0.0
-    factors = factors_of_bounds(matrix, pull, box, bounded)
-    free_values, free_variance, covariance = marginals(matrix, pull, factors)
-    values, variance = moments_between(free_values, free_variance.sqrt(), box.lower, box.upper)
-    values = torch.where(bounded > 0, values, free_values)
-    errors = torch.where(bounded > 0, variance, free_variance).sqrt() * free
-    # Where numbers fail, the minimum is what is left.
-    alone = Alone(_numbers(free_values, parameters, box), free_variance.sqrt() * free)
-    values = _numbers(values, parameters, box)
-    scale = errors * torch.diagonal(covariance, dim1=1, dim2=2).rsqrt()
-    covariance = covariance * scale[:, :, None] * scale[:, None, :]
-    bounds = alone.errors
-    if noise is not curvature:
-        independent = covariance_with(curvature, known_else + factors.precision)
-        all_known = 1.0 / torch.diagonal(independent, dim1=1, dim2=2)
-        bounds = precision_without_own(all_known, factors).rsqrt() * free
-    data = (1.0 / free_variance - known_else).clamp_min(0.0)
-    even = 12.0 / (box.upper - box.lower).clamp_min(_TINY).square()
-    return Estimate(values, errors, covariance, alone, data / (data + even + known), bounds)
+    def slope(self, gradient: Tensor) -> Tensor:
+        """The gradient (N, D) that, with `matrix`, leads to the same minimum: ``H M^-1 gradient``."""
+        right = (gradient * self.scale)[:, :, None]
+        right = self.half.mT @ torch.linalg.solve_triangular(self.factor, right, upper=False)
+        return right[:, :, 0] / self.scale
 
 
 def _numbers(values: Tensor, otherwise: Tensor, box: Box) -> Tensor:

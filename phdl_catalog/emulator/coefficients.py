@@ -84,6 +84,21 @@ class CoefficientNetwork(nn.Module):
         return coefficients, along
 
     @torch.no_grad()
+    def turned(self, origin: Tensor, turn: Tensor) -> CoefficientNetwork:
+        """The network of ``(coefficients - origin) @ turn``, with (K,) and (K, k) Tensor, float64."""
+        scaled = (self.coefficient_scale.double()[:, None] * turn).T
+        tensors = self.state_dict()
+        for layer in ("linear", "last"):
+            for kind in ("weight", "bias"):
+                tensors[f"{layer}.{kind}"] = scaled @ tensors[f"{layer}.{kind}"].double()
+        tensors["linear.bias"] -= origin @ turn
+        tensors["coefficient_scale"] = torch.ones(turn.shape[1])
+        columns = self.abundance_columns.tolist()
+        other = CoefficientNetwork(self.first.in_features, columns, turn.shape[1], self.first.out_features)
+        other.load_state_dict(tensors)
+        return other.requires_grad_(False).to(turn.device)
+
+    @torch.no_grad()
     def start_from_linear(self, x: Tensor, target: Tensor, ridge: float = 1e-3) -> None:
         """Set the linear map by ridge regression, and the scale of the coefficients by their spread.
 

@@ -84,6 +84,23 @@ class CompiledNetwork(nn.Module):
         coefficients, along = self.network.with_derivatives(self.transform(labels).float(), change)
         return coefficients, along.transpose(1, 2)
 
+    def turned(self, origin: Tensor, turn: Tensor, back: Tensor) -> CompiledNetwork:
+        """The network in another basis, of k spectra.
+
+        Parameters
+        ----------
+        origin : (K,) Tensor
+            Coefficients that become 0, float64.
+        turn, back : (K, k) Tensor
+            New coefficients are ``(coefficients - origin) @ turn``, new spectra ``back.T @ basis``; float64.
+        """
+        _, n_pixels = self.basis.shape
+        other = CompiledNetwork(self.transform, n_pixels, turn.shape[1], self.network.first.out_features)
+        other.network = self.network.turned(origin, turn)
+        basis = self.basis.double()
+        other.basis = torch.cat([basis[:1] + origin @ basis[1:], back.T @ basis[1:]]).to(self.basis.dtype)
+        return other.requires_grad_(False).eval()
+
 
 def stored_compiled_network(header: ModelHeader, tensors: dict[str, Tensor]) -> CompiledNetwork:
     """The compiled form that a model file holds; its basis is the beginning of the transformer's."""

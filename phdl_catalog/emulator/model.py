@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -238,6 +239,12 @@ class CompiledEmulator(SpectrumModel):
     def coefficients_and_jacobian(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(N, L) -> (N, K) and (N, K, L), per label unit."""
         return self._network.coefficients_and_jacobian(labels)
+
+    def turned(self, origin: Tensor, turn: Tensor, back: Tensor) -> CompiledEmulator:
+        """In another basis, as `CompiledNetwork.turned` has it."""
+        other = copy(self)
+        other._network = self._network.turned(origin, turn, back)
+        return other
 
     def flux(self, labels: Tensor) -> Tensor:
         result: Tensor = self._network(labels)

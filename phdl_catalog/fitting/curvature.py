@@ -15,16 +15,13 @@ from torch import Tensor
 from phdl_catalog.fitting.forward import ModelState
 from phdl_catalog.fitting.matrix_loops import gram
 from phdl_catalog.fitting.objective import Objective, Observation, Point, Weights
-from phdl_catalog.fitting.pixel_loops import change_lengths, scale_rows, take_out
+from phdl_catalog.fitting.pixel_loops import scale_rows, take_out
 from phdl_catalog.fitting.shared_error import SHARED_STRIDE
 from phdl_catalog.spectra import loops
-from phdl_catalog.spectra.splines import BandFactor, SplineTable
+from phdl_catalog.spectra.splines import SplineTable
 
 #: Stars whose pixel-by-pixel derivatives are in memory at one time, on a processor with a cache.
 _BATCH = 16
-
-#: Changes of spectra that are in memory at one time.
-_TOGETHER = 256
 
 #: Pixels of which a rough curvature takes one: spectra have 2.4 pixels a resolution element.
 _STRIDE = 3
@@ -112,7 +109,10 @@ class Curvature:
         state, size = point.state, len(point.parameters)
         in_basis = self._forward.jacobian_in_basis(state)
         batch = _BATCH if self._continuum.in_loops else size
-        every, root = self._some(weights, stride)
+        # The weight of `stride` pixels stands at the one in their middle.
+        number = self._forward.grid.size // stride
+        every = slice(stride // 2, stride * number, stride)
+        root = weights.weight[:, : stride * number].unflatten(1, (-1, stride)).sum(dim=2).sqrt()
         blocks, noise = [], []
         for start in range(0, size, batch):
             rows = slice(start, start + batch)
@@ -131,54 +131,6 @@ class Curvature:
         curvature = torch.cat(blocks)
         return curvature, curvature + torch.cat(noise) if noise else curvature
 
-    def squared_lengths(
-        self, point: Point, weights: Weights, star: Tensor, change: Tensor, others: Tensor
-    ) -> Tensor:
-        """By how much chi2 would rise if spectra changed, with the best pseudo-continua; from some pixels.
-
-        Parameters
-        ----------
-        point : Point
-            Where N stars are.
-        weights : Weights
-            What pixels count.
-        star : (M,) Tensor
-            Whose spectra change, int64.
-        change : (M, R, K) Tensor
-            Of the coefficients of the basis.
-        others : (M, R, 2) Tensor
-            Change of shift and blur, to first order.
-
-        Returns
-        -------
-        (M, R) Tensor
-            float64.
-        """
-        every, root = self._some(weights, _STRIDE)
-        state, factor = point.state, point.near.system.factor
-        level, flux, by_shift, by_blur = (
-            x[:, every].contiguous() for x in (point.curve, state.flux, state.by_shift, state.by_blur)
-        )
-        found = []
-        for some in torch.arange(len(star), device=star.device).split(_TOGETHER):
-            rows = self._forward.unfiltered_jacobian(change[some].to(self._forward.coarse_type), every)
-            own, more = star[some], others[some]
-            if isinstance(factor, BandFactor):
-                lengths = loops.empty(*rows.shape[:2], dtype=torch.float64)
-                loops.for_stars(
-                    change_lengths, len(own), own, rows, more, by_shift, by_blur, level, flux, root,
-                    factor.lower, *self._rough_table.arrays, lengths,
-                )  # fmt: skip
-            else:
-                rows = rows + more @ torch.stack([by_shift, by_blur], dim=1)[own]
-                rows = rows * (level * root)[own, None]
-                common = (rows * (flux * root)[own, None]).flatten(0, 1)
-                common = self._continuum.pull(common, _STRIDE).unflatten(0, rows.shape[:2])
-                imitated = factor.rows(own).half(common.mT)
-                lengths = rows.square().sum(dim=2, dtype=torch.float64) - imitated.square().sum(dim=1)
-            found.append(lengths)
-        return torch.cat(found)
-
     def _rows(
         self, state: ModelState, in_basis: Tensor, curve: Tensor, root: Tensor, rows: slice, every: slice
     ) -> tuple[Tensor, Tensor]:
@@ -188,8 +140,8 @@ class Curvature:
         """
         by_label = self._forward.unfiltered_jacobian(in_basis, every)
         fit = (rows, every)
-        others = torch.stack([state.by_shift[fit], state.by_blur[fit]], dim=1)
         level, flux, root = curve[fit], state.flux[fit], root[rows]
+        others = torch.stack([state.by_shift[fit], state.by_blur[fit]], dim=1)
         filters = state.source.filters.rows(rows)
         if self._continuum.in_loops:
             table = self._table if every.step == 1 else self._rough_table
@@ -201,13 +153,6 @@ class Curvature:
         jacobian = torch.cat([by_label, others], dim=1) * (level * root)[:, None]
         common = (jacobian * (flux * root)[:, None]).flatten(0, 1)
         return jacobian, self._continuum.pull(common, every.step).unflatten(0, jacobian.shape[:2]).mT
-
-    def _some(self, weights: Weights, stride: int) -> tuple[slice, Tensor]:
-        """One pixel in `stride`, and the roots of their weights, each that of all the pixels around it."""
-        number = self._forward.grid.size // stride
-        every = slice(stride // 2, stride * number, stride)
-        root = weights.weight[:, : stride * number].unflatten(1, (-1, stride)).sum(dim=2).sqrt()
-        return every, root
 
     def _alone(
         self, jacobian: Tensor, flux: Tensor, root: Tensor, imitating: Tensor, one: Tensor, other: Tensor

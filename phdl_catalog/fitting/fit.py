@@ -15,8 +15,6 @@ from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import InputError
 from phdl_catalog.fitting.avoid import avoided
 from phdl_catalog.fitting.coarse import CoarseFit
-from phdl_catalog.fitting.conclusion import Conclusion
-from phdl_catalog.fitting.curvature import Curvature
 from phdl_catalog.fitting.forward import ForwardModel, Model
 from phdl_catalog.fitting.line_list import Verdict, clearly_better, describes, doubtful, first_verdict
 from phdl_catalog.fitting.objective import Objective, Observation
@@ -26,8 +24,10 @@ from phdl_catalog.fitting.pixels import fitted_pixels
 from phdl_catalog.fitting.prepare import GivenSpectra, PreparedSpectra, check_spectra, place, prepare_spectra
 from phdl_catalog.fitting.prior import KnownLabels, combine, scaled_prior, shared_prior
 from phdl_catalog.fitting.result import FitResult, FittedPixels
+from phdl_catalog.fitting.shortening import shortened
 from phdl_catalog.fitting.solver import Solver
 from phdl_catalog.fitting.starts import make_templates
+from phdl_catalog.fitting.uncertainty import Estimate
 from phdl_catalog.fitting.velocity import Alignment, VelocitySearch
 from phdl_catalog.spectra import loops
 from phdl_catalog.spectra.grid import PixelGrid
@@ -123,7 +123,8 @@ class Fitter:
             imperfection = getattr(model, "imperfection", None)
         if choice.correct_model is False:
             imperfection = None
-        forward = ForwardModel(model, self.device, choice.margin, imperfection)
+        compiled = shortened(model) if isinstance(model, Hashable) else None
+        forward = ForwardModel(model, self.device, choice.margin, imperfection, compiled)
         templates = make_templates(model, forward)
         grid = forward.grid
         spacing = _SEARCH_STIFFNESS * choice.knot_spacing
@@ -132,7 +133,7 @@ class Fitter:
         self._solver = Solver(model, choice, forward, templates, imperfection)
         self._pure: ForwardModel | None = None
         if imperfection is not None and choice.correct_model is None:
-            self._pure = ForwardModel(model, self.device, choice.margin)
+            self._pure = ForwardModel(model, self.device, choice.margin, compiled=compiled)
         self._prior = shared_prior(choice.priors, forward.label_names)
 
     def fit(
@@ -260,14 +261,9 @@ class Fitter:
             begun = self._begin(spectra, np.array([0]), self._prior)
             return Fitted(begun.alignment, self._solver.optimiser.run(begun.observation, begun.beginning))
 
-    @property
-    def curvature(self) -> Curvature:
-        """Of what is minimised."""
-        return self._solver.optimiser.curvature
-
-    def conclude(self, solution: Solution) -> Conclusion:
+    def estimate(self, solution: Solution) -> Estimate:
         """Labels and errors of what `solve` returned."""
-        return self._solver.conclude(solution)
+        return self._solver.estimate(solution)
 
     @property
     def forward(self) -> ForwardModel:

@@ -166,6 +166,8 @@ class ForwardModel:
         How far labels may leave the training range, as a fraction of it.
     imperfection : Imperfection, optional
         By which the model's spectra are corrected.
+    compiled : CompiledModel, optional
+        In place of the model's own.
 
     Raises
     ------
@@ -179,10 +181,11 @@ class ForwardModel:
         device: str | torch.device = "cpu",
         margin: float = 0.05,
         imperfection: Imperfection | None = None,
+        compiled: CompiledModel | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.label_names = tuple(model.label_names)
-        self._compiled = model.compiled
+        self._compiled = compiled or model.compiled
         self._basis = self._compiled.basis.to(self.device, torch.float32)
         model_grid = PixelGrid.from_wavelength(model.wavelength)
         if self._basis.shape[1] != model_grid.size:
@@ -229,11 +232,6 @@ class ForwardModel:
     def n_labels(self) -> int:
         """Number of labels L."""
         return len(self.label_names)
-
-    @property
-    def coarse_type(self) -> torch.dtype:
-        """Of what `unfiltered_jacobian` is given."""
-        return self._coarse.dtype
 
     def labels(self, parameters: Tensor) -> Tensor:
         """Labels (N, L) in their units, of parameters (N, L + 2), float64."""

@@ -188,8 +188,7 @@ class Optimiser:
 
     def __init__(self, objective: Objective, fit_blur: bool, tolerance: float) -> None:
         self._objective = objective
-        #: Of the cost.
-        self.curvature = Curvature(objective)
+        self._curvature = Curvature(objective)
         self._tolerance = tolerance
         self._fit_blur = fit_blur
 
@@ -219,7 +218,7 @@ class Optimiser:
     def run(self, observation: Observation, beginning: Beginning) -> Solution:
         """Fit a batch from where it begins."""
         objective, point, weights = self._objective, beginning.point, beginning.weights
-        curvature = self.curvature.rough(point, weights) + torch.diag_embed(observation.prior.precision)
+        curvature = self._curvature.rough(point, weights) + torch.diag_embed(observation.prior.precision)
         box, target = self._bounds(point.parameters), _target(observation, point, weights)
         memory = self._steps(target, _Memory.of(point, curvature), box, _FIRST_STEPS)
         memory, early = self._go_on(target, memory, box, _NEAR, _NEARING_STEPS)
@@ -231,7 +230,7 @@ class Optimiser:
         weights = objective.weigh(observation, state, weights, memory.continuum)
         point = objective.score(observation, parameters, state, weights)
         target = _target(observation, point, weights)
-        fisher, noise = self.curvature.full(point, weights, observation)
+        fisher, noise = self._curvature.full(point, weights, observation)
         curvature = fisher + torch.diag_embed(observation.prior.precision)
         memory = self._steps(target, _Memory.of(point, curvature), box, _SECOND_STEPS)
 
@@ -253,7 +252,7 @@ class Optimiser:
     ) -> tuple[_Memory, Tensor, Tensor, Tensor]:
         """Go on with a new curvature; the memory, the number of steps (N,), and the two matrices."""
         point = self._objective.evaluate(observation, memory.parameters, weights)
-        fisher, noise = self.curvature.full(point, weights, observation)
+        fisher, noise = self._curvature.full(point, weights, observation)
         memory = _Memory.of(point, fisher + torch.diag_embed(observation.prior.precision))
         target = _target(observation, point, weights)
         memory, taken = self._go_on(target, memory, box, self._tolerance, _LATER_STEPS)

@@ -150,35 +150,6 @@ def scale_rows(first, stop, which, rows, taps, others, level, model, root, value
 
 
 @loops.compiled
-def change_lengths(first, stop, star, rows, others, by_shift, by_blur, level, model, root, lower, values,
-                   edges, starts, out):  # fmt: skip
-    """Squared lengths of changes of spectra in units of the noise, less what splines imitate.
-
-    Those of number n are of the star `star[n]`: `rows` and, to first order, `others` of shift and blur.
-    `level`, `model` and `root` are those of `scale_rows`, `lower` the factors of the splines' systems.
-    """
-    pixels = rows.shape[2]
-    work = np.empty(pixels, np.float32)
-    column = np.empty((lower.shape[1], 1))
-    for n in range(first, stop):
-        s = star[n]
-        for row in range(rows.shape[1]):
-            moved, blurred = others[n, row]
-            total = np.float32(0.0)
-            for p in range(pixels):
-                change = rows[n, row, p] + moved * by_shift[s, p] + blurred * by_blur[s, p]
-                scaled = change * level[s, p] * root[s, p]
-                total += scaled * scaled
-                work[p] = scaled * model[s, p] * root[s, p]
-            pull(work, values, edges, starts, column[:, 0])
-            forward(lower[s], column)
-            imitated = 0.0
-            for j in range(len(column)):
-                imitated += column[j, 0] * column[j, 0]
-            out[n, row] = total - imitated
-
-
-@loops.compiled
 def take_out(first, stop, rows, model, root, imitating, values, edges, starts, stride, one, other,
              out_one, out_other):  # fmt: skip
     """Derivatives, what splines imitate taken out, at every `stride`-th pixel, times `one` and `other`."""

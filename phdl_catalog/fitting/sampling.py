@@ -109,7 +109,7 @@ def sample_posterior(
     best = solution.point.parameters[0].cpu().numpy()
     with torch.no_grad():
         # Pixels err one by one here.
-        gaussian = fitter.conclude(replace(solution, noise=solution.curvature)).estimate
+        gaussian = fitter.estimate(replace(solution, noise=solution.curvature))
     sigma = gaussian.errors[0].cpu().numpy()
 
     def log_probability(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,6 @@ from torch import Tensor
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.emulator.imperfection import Imperfection
 from phdl_catalog.errors import ModelError
-from phdl_catalog.fitting.conclusion import Conclusion, conclude
 from phdl_catalog.fitting.forward import ForwardModel, Model, training_distance
 from phdl_catalog.fitting.judge import judge
 from phdl_catalog.fitting.kernel import REACH
@@ -23,6 +22,8 @@ from phdl_catalog.fitting.result import FitResult
 from phdl_catalog.fitting.sensitivity import Sensitivity
 from phdl_catalog.fitting.starts import Templates, template_errors
 from phdl_catalog.fitting.suspects import find_suspects
+from phdl_catalog.fitting.trial import Target, attempt
+from phdl_catalog.fitting.uncertainty import Estimate, LinearTheory
 from phdl_catalog.fitting.velocity import Alignment, velocity_of_shift
 from phdl_catalog.spectra.continuum import ContinuumBasis
 from phdl_catalog.spectra.grid import PIXEL_VELOCITY, SPEED_OF_LIGHT
@@ -109,11 +110,17 @@ class Solver:
             prior=prior,
         )
 
-    def conclude(self, solution: Solution) -> Conclusion:
-        """Labels and errors of N stars where their fits ended."""
+    def estimate(self, solution: Solution) -> Estimate:
+        """Labels and errors of N stars where their fits ended; gradients are taken anew at the means."""
+        point, prior = solution.point, solution.observation.prior
         fixed = torch.zeros(self.forward.n_labels + 2, dtype=torch.bool, device=self.forward.device)
         fixed[-1] = not self._options.fit_line_width
-        return conclude(self.objective, self.optimiser.curvature, self._sensitivity, solution, fixed)
+        theory = LinearTheory.of(solution.curvature, solution.noise, solution.box, fixed, prior.precision)
+        means, factors = theory.means(point.parameters, point.gradient, prior.pull(point.parameters))
+        target = Target.of(solution.observation.flux, solution.weights.weight, prior, point.near.system)
+        continuum = self.objective.continuum
+        trial = attempt(self.forward, continuum, target, means, point.near.coefficients)
+        return theory.estimate(means, trial.gradient, prior.pull(means), factors)
 
     def result(self, snr: NDArray[np.float64], alignment: Alignment, solution: Solution) -> FitResult:
         """Labels, errors and flags of N stars.
@@ -128,8 +135,7 @@ class Solver:
             Where their fits ended.
         """
         forward, point, observation = self.forward, solution.point, solution.observation
-        box, conclusion = solution.box, self.conclude(solution)
-        sigma = conclusion.estimate
+        box, sigma = solution.box, self.estimate(solution)
         scale = forward.half_range
         rv = velocity_of_shift(alignment.pixels.double() + sigma.values[:, -2])
         from_photons = sigma.errors[:, -2] * PIXEL_VELOCITY * (1.0 + rv / SPEED_OF_LIGHT)
@@ -155,9 +161,11 @@ class Solver:
             target[...] = values.cpu().numpy()
         part.snr[:] = snr
         part.corrected[:] = self._corrected
+        width = ((box.upper - box.lower)[:, :n_labels] * scale).cpu().numpy()
+        width = np.minimum(width, np.ptp(forward.label_range, axis=1))
         alone = forward.labels(sigma.alone.values).cpu().numpy()
         alone_errors = (sigma.alone.errors[:, :n_labels] * scale).cpu().numpy()
-        part.contrast[:] = conclusion.contrast
+        part.contrast[:] = self._sensitivity.contrast(alone, alone_errors, width)
         minimum = forward.labels(point.parameters).cpu().numpy()
         part.distance[:] = np.maximum(*(training_distance(self._model, x) for x in (alone, minimum)))
         suspects = find_suspects(

@@ -11,6 +11,11 @@ value and error of each label are the mean and the standard deviation of that Ga
 all (`phdl_catalog.fitting.box`): what samples of the posterior would give.  For well-constrained labels this
 is the minimum of the cost, and the error is the Cramer-Rao bound, where no errors are shared.
 
+The slopes at the minimum say little of the way to the middle, where noise has put a label that is hardly
+constrained at a bound: of such a label a spectrum knows nothing until it is high.  What is well measured
+would make up for it.  So means are found twice, from the gradient at the minimum and from that at the first
+means: a step of Newton's method towards where gradient and bounds agree (`Solver.estimate`).
+
 Flags ask what the *data* say of a label, whatever the others are between their bounds: the same without the
 label's own bounds, `Alone`.
 

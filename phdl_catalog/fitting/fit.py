@@ -123,7 +123,7 @@ class Fitter:
             imperfection = getattr(model, "imperfection", None)
         if choice.correct_model is False:
             imperfection = None
-        compiled = shortened(model) if isinstance(model, Hashable) else None
+        compiled = shortened(model)
         forward = ForwardModel(model, self.device, choice.margin, imperfection, compiled)
         templates = make_templates(model, forward)
         grid = forward.grid

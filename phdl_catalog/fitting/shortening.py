@@ -8,6 +8,7 @@ count alike, or those by rare elements would be the first to go.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +23,9 @@ from phdl_catalog.labels import is_abundance
 
 #: Root mean square that spectra may lose, as a fraction of the continuum, and derivatives, of their own.
 _LOST_FLUX, _LOST_DERIVATIVE = 5e-5, 1e-2
+
+#: Smallest length of a part of a basis spectrum that no other has, relative to the largest.
+_LEAST = 1e-3
 
 #: Stars that tell, and the seed that draws them.
 _STARS, _SEED = 512, 1
@@ -46,12 +50,17 @@ def _stars(model: Model) -> NDArray[np.float64]:
     return np.where([is_abundance(name) for name in model.label_names], drawn, labels)
 
 
-@lru_cache(maxsize=4)
 def shortened(model: Model) -> CompiledModel:
     """The compiled form of a model in fewer basis spectra; the same if it cannot be turned."""
     compiled = model.compiled
-    if not isinstance(compiled, Turnable):
-        return compiled
+    if isinstance(compiled, Turnable) and isinstance(compiled, Hashable) and isinstance(model, Hashable):
+        return _shortened(compiled, model)
+    return compiled
+
+
+@lru_cache(maxsize=4)
+def _shortened(compiled: CompiledModel, model: Model) -> CompiledModel:
+    assert isinstance(compiled, Turnable)
     device = compiled.basis.device
     low, high = torch.as_tensor(np.asarray(model.label_range), dtype=torch.float64, device=device).T
     with torch.no_grad():
@@ -59,8 +68,9 @@ def shortened(model: Model) -> CompiledModel:
         coefficients, jacobian = (x.double() for x in compiled.coefficients_and_jacobian(labels))
         basis = compiled.basis[1:].double()
         # What coefficients are worth in flux, if the basis is not orthonormal.
-        metric = basis @ basis.T / basis.shape[1]
-        root = torch.linalg.cholesky(metric)
+        root, failed = torch.linalg.cholesky_ex(basis @ basis.T / basis.shape[1])
+        if failed or root.diagonal().min() < _LEAST * root.diagonal().max():
+            return compiled
         origin = coefficients.mean(dim=0)
         flux = (coefficients - origin) @ root
         slopes = (jacobian.mT * (high - low)[:, None]) @ root

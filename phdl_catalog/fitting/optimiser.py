@@ -31,7 +31,7 @@ _ROUND_STEPS = {"cpu": 1, "cuda": 3}
 
 #: Steps in those rounds after which a star that is still not there gets a new curvature, and how many it may
 #: take then.
-_PATIENCE, _LATER_STEPS = 12, 8
+_PATIENCE, _LATER_STEPS = 12, 20
 
 #: Before the second time, a star goes on while more than this is left of its way, so many times at most: what
 #: floors and outliers are found from should be near the end.

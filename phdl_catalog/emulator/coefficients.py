@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -87,16 +88,14 @@ class CoefficientNetwork(nn.Module):
     def turned(self, origin: Tensor, turn: Tensor) -> CoefficientNetwork:
         """The network of ``(coefficients - origin) @ turn``, with (K,) and (K, k) Tensor, float64."""
         scaled = (self.coefficient_scale.double()[:, None] * turn).T
-        tensors = self.state_dict()
-        for layer in ("linear", "last"):
-            for kind in ("weight", "bias"):
-                tensors[f"{layer}.{kind}"] = scaled @ tensors[f"{layer}.{kind}"].double()
-        tensors["linear.bias"] -= origin @ turn
-        tensors["coefficient_scale"] = torch.ones(turn.shape[1])
-        columns = self.abundance_columns.tolist()
-        other = CoefficientNetwork(self.first.in_features, columns, turn.shape[1], self.first.out_features)
-        other.load_state_dict(tensors)
-        return other.requires_grad_(False).to(turn.device)
+        other = deepcopy(self)
+        for layer in (other.linear, other.last):
+            layer.weight = nn.Parameter((scaled @ layer.weight.double()).float(), requires_grad=False)
+            layer.bias = nn.Parameter((scaled @ layer.bias.double()).float(), requires_grad=False)
+            layer.out_features = turn.shape[1]
+        other.linear.bias.sub_((origin @ turn).float())
+        other.coefficient_scale = torch.ones_like(other.linear.bias)
+        return other
 
     @torch.no_grad()
     def start_from_linear(self, x: Tensor, target: Tensor, ridge: float = 1e-3) -> None:

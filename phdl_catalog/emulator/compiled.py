@@ -8,6 +8,7 @@ own spectra as one likes.  Its error against the transformer is measured on fres
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,12 +95,11 @@ class CompiledNetwork(nn.Module):
         turn, back : (K, k) Tensor
             New coefficients are ``(coefficients - origin) @ turn``, new spectra ``back.T @ basis``; float64.
         """
-        _, n_pixels = self.basis.shape
-        other = CompiledNetwork(self.transform, n_pixels, turn.shape[1], self.network.first.out_features)
+        other = deepcopy(self)
         other.network = self.network.turned(origin, turn)
         basis = self.basis.double()
         other.basis = torch.cat([basis[:1] + origin @ basis[1:], back.T @ basis[1:]]).to(self.basis.dtype)
-        return other.requires_grad_(False).eval()
+        return other
 
 
 def stored_compiled_network(header: ModelHeader, tensors: dict[str, Tensor]) -> CompiledNetwork:

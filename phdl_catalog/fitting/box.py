@@ -21,7 +21,8 @@ from torch import Tensor
 _AT_BOUND = 1e-3
 
 #: Times that the factors are found anew: after three, one value in a thousand is 0.01 of its error from the
-#: end, and none 0.05.  Those of a place nearby have a part of the way behind them.
+#: end, and none 0.05.  From those of a place nearby one is enough: one value in a hundred is 0.001 from the
+#: end, and none 0.06.
 _SWEEPS, _FEWER_SWEEPS = 3, 1
 
 #: A box that is narrower than this, in units of the error, is evenly filled.

@@ -185,7 +185,7 @@ class ForwardModel:
     ) -> None:
         self.device = torch.device(device)
         self.label_names = tuple(model.label_names)
-        self._compiled = compiled or model.compiled
+        self._compiled = model.compiled if compiled is None else compiled
         self._basis = self._compiled.basis.to(self.device, torch.float32)
         model_grid = PixelGrid.from_wavelength(model.wavelength)
         if self._basis.shape[1] != model_grid.size:

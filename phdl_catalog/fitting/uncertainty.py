@@ -114,8 +114,8 @@ class LinearTheory:
         The bounds.
     free, bounded : (D,) Tensor
         1 for parameters that were fitted, and for those of them that the box is meant for.
-    shares : SharedPull or None
-        What errors that pixels share make of a gradient.
+    effective : EffectiveFisher or None
+        What stands for the curvature where pixels err together.
     """
 
     matrix: Tensor
@@ -125,7 +125,7 @@ class LinearTheory:
     box: Box
     free: Tensor
     bounded: Tensor
-    shares: SharedPull | None
+    effective: EffectiveFisher | None
 
     @classmethod
     def of(
@@ -146,7 +146,7 @@ class LinearTheory:
             Of Gaussian priors that took part in the fit, 0 where there was none.  The error of such a label
             contains its prior.
         """
-        shares = None if noise is curvature else SharedPull.of(curvature, noise)
+        effective = None if noise is curvature else EffectiveFisher.of(curvature, noise)
         prior = torch.zeros_like(box.lower) if precision is None else precision
         known = prior.clone()
         known[:, -2:] += _OTHERS
@@ -154,13 +154,13 @@ class LinearTheory:
         free = (~fixed).to(curvature.dtype)
         bounded = free.clone()
         bounded[-2:] = 0.0
-        matrix = (curvature if shares is None else shares.matrix) + torch.diag_embed(known)
-        return cls(matrix, curvature, prior, known, box, free, bounded, shares)
+        matrix = (curvature if effective is None else effective.matrix) + torch.diag_embed(known)
+        return cls(matrix, curvature, prior, known, box, free, bounded, effective)
 
     def _pull(self, parameters: Tensor, gradient: Tensor, pulled: Tensor | None) -> Tensor:
         slope = gradient if pulled is None else gradient - pulled
-        if self.shares is not None:
-            slope = self.shares.slope(slope)
+        if self.effective is not None:
+            slope = self.effective.slope(slope)
         if pulled is not None:
             slope = slope + pulled
         return torch.bmm(self.matrix, parameters[:, :, None])[:, :, 0] - slope * self.free
@@ -206,7 +206,7 @@ class LinearTheory:
         scale = errors * torch.diagonal(covariance, dim1=1, dim2=2).rsqrt()
         covariance = covariance * scale[:, :, None] * scale[:, None, :]
         bounds = alone.errors
-        if self.shares is not None:
+        if self.effective is not None:
             independent = covariance_with(self.curvature, self.known + factors.precision)
             all_known = 1.0 / torch.diagonal(independent, dim1=1, dim2=2)
             bounds = precision_without_own(all_known, factors).rsqrt() * free
@@ -216,7 +216,7 @@ class LinearTheory:
 
 
 @dataclass(frozen=True)
-class SharedPull:
+class EffectiveFisher:
     """The Fisher matrix of independent pixels that would leave labels as uncertain as they are.
 
     Parameters
@@ -235,7 +235,7 @@ class SharedPull:
     scale: Tensor
 
     @classmethod
-    def of(cls, curvature: Tensor, noise: Tensor) -> SharedPull:
+    def of(cls, curvature: Tensor, noise: Tensor) -> EffectiveFisher:
         """From half the second derivatives H of a cost, and the covariance M of its gradient, float64."""
         scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
         both = scale[:, :, None] * scale[:, None, :]

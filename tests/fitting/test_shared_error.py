@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phdl_catalog.emulator.expected_error import ExpectedError
 from phdl_catalog.fitting import FitOptions, FitResult, Fitter
-from phdl_catalog.fitting.uncertainty import SharedPull
+from phdl_catalog.fitting.uncertainty import EffectiveFisher
 
 #: Error of the lines of one element in common, as a fraction of their depth.
 _COMMON = 0.05
@@ -130,8 +130,8 @@ def test_an_effective_curvature_has_the_covariance_of_the_sandwich() -> None:
     noise = curvature + 3.0 * more @ more.mT
     gradient = torch.rand(4, 6, generator=generator, dtype=torch.float64)
     inverse = torch.linalg.inv(curvature)
-    shared = SharedPull.of(curvature, noise)
-    slope, covariance = shared.slope(gradient), torch.linalg.inv(shared.matrix)
+    effective = EffectiveFisher.of(curvature, noise)
+    slope, covariance = effective.slope(gradient), torch.linalg.inv(effective.matrix)
     torch.testing.assert_close(covariance, inverse @ noise @ inverse, rtol=1e-3, atol=1e-3)
     # The minimum is where it was.
     torch.testing.assert_close(

@@ -63,54 +63,88 @@ def _solve(factor, x):
 
 
 @loops.compiled
-def active_set(first, stop, matrix, right, low, high, passes, best):
-    """The best point of a few passes of the primal-dual active-set method (Hintermueller et al. 2002).
+def _hold(matrix, right, low, high, x, held, face):
+    """Hold the parameters that a step down the gradient at `x` would take to a face; whether others were."""
+    changed = False
+    for i in range(len(x)):
+        pushed = x[i] + right[i]
+        for k in range(len(x)):
+            pushed -= matrix[i, k] * x[k]
+        hold = pushed <= low[i] or pushed >= high[i]
+        at = 0.0
+        if hold:
+            at = low[i] if pushed <= low[i] else high[i]
+        changed = changed or hold != held[i] or at != face[i]
+        held[i], face[i] = hold, at
+    return changed
 
-    It finds the exact minimum nearly always, but may go in circles; what it returns is never worse than 0.
+
+@loops.compiled
+def _descend(matrix, right, low, high, x):
+    """Minimise along one parameter after the other, once."""
+    for i in range(len(x)):
+        along = right[i]
+        for k in range(len(x)):
+            along -= matrix[i, k] * x[k]
+        x[i] = min(max(x[i] + along / matrix[i, i], low[i]), high[i])
+
+
+@loops.compiled
+def _value(matrix, right, x):
+    """Of the quadratic function at `x`."""
+    value = 0.0
+    for i in range(len(x)):
+        along = 0.0
+        for k in range(len(x)):
+            along += matrix[i, k] * x[k]
+        value += x[i] * (0.5 * along - right[i])
+    return value
+
+
+@loops.compiled
+def active_set(first, stop, matrix, right, low, high, rounds, passes, sweeps, best):
+    """The minimum in a box by the primal-dual active-set method (Hintermueller et al. 2002).
+
+    Its passes find the exact minimum nearly always, but may go in circles.  Then a few sweeps of coordinate
+    descent from the best point that they found, which cannot, say where the next round begins.
     All arrays are float64: matrices (N, D, D), the rest (N, D).
     """
     size = right.shape[1]
     factor = np.zeros((size, size))
-    held, holding = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-    face, at = np.zeros(size), np.zeros(size)
+    held, face = np.zeros(size, np.bool_), np.zeros(size)
     solution, inside = np.empty(size), np.empty(size)
     for n in range(first, stop):
         best[n] = 0.0
         lowest = 0.0
         held[:] = False
         face[:] = 0.0
-        for _ in range(passes):
-            for i in range(size):
-                total = right[n, i]
-                for k in range(size):
-                    total -= matrix[n, i, k] * face[k]
-                solution[i] = face[i] if held[i] else total
-            _factorise(matrix[n], held, factor)
-            _solve(factor, solution)
-            for i in range(size):
-                inside[i] = min(max(solution[i], low[n, i]), high[n, i])
-            value, changed = 0.0, False
-            for i in range(size):
-                along = along_solution = 0.0
-                for k in range(size):
-                    along += matrix[n, i, k] * inside[k]
-                    along_solution += matrix[n, i, k] * solution[k]
-                value += inside[i] * (0.5 * along - right[n, i])
-                # Where a step down the gradient would lead: a parameter is held on a face if it would cross
-                # it, or is there and pushed against it.
-                pushed = solution[i] - (along_solution - right[n, i])
-                holding[i] = pushed <= low[n, i] or pushed >= high[n, i]
-                at[i] = 0.0
-                if holding[i]:
-                    at[i] = low[n, i] if pushed <= low[n, i] else high[n, i]
-                changed = changed or holding[i] != held[i] or at[i] != face[i]
-            if value < lowest:
-                lowest = value
-                best[n] = inside
+        box = (low[n], high[n])
+        for number in range(rounds):
+            if number > 0:
+                for _ in range(sweeps):
+                    _descend(matrix[n], right[n], *box, best[n])
+                lowest = _value(matrix[n], right[n], best[n])
+                _hold(matrix[n], right[n], *box, best[n], held, face)
+            changed = False
+            for _ in range(passes):
+                for i in range(size):
+                    total = right[n, i]
+                    for k in range(size):
+                        total -= matrix[n, i, k] * face[k]
+                    solution[i] = face[i] if held[i] else total
+                _factorise(matrix[n], held, factor)
+                _solve(factor, solution)
+                for i in range(size):
+                    inside[i] = min(max(solution[i], low[n, i]), high[n, i])
+                value = _value(matrix[n], right[n], inside)
+                if value < lowest:
+                    lowest = value
+                    best[n] = inside
+                changed = _hold(matrix[n], right[n], *box, solution, held, face)
+                if not changed:
+                    break
             if not changed:
                 break
-            held[:] = holding
-            face[:] = at
 
 
 @loops.compiled

@@ -8,11 +8,15 @@ from torch import Tensor
 from phdl_catalog.fitting.matrix_loops import active_set, update
 from phdl_catalog.spectra import loops
 
-#: Passes of the active-set method.
-_PASSES = 5
+#: Rounds of the active-set method (fewer where all stars of a batch have to go through all of them), passes
+#: of each, and sweeps of coordinate descent between rounds.
+_ROUNDS, _ROUNDS_IN_BATCHES, _PASSES, _SWEEPS = 4, 2, 5, 2
 
 #: Smallest curvature along a step that a secant update accepts, as a fraction of the expected one.
 _LEAST_CURVATURE = 0.2
+
+#: Smallest curvature along a parameter.
+_LEAST = 1e-30
 
 #: Added to the diagonal of the scaled curvature: keeps directions without any information at rest.
 _RIDGE = 1e-9
@@ -37,16 +41,18 @@ def bounded_step(gradient: Tensor, curvature: Tensor, lower: Tensor, upper: Tens
     length : (N,) Tensor
         Length of the step in units of the error ellipsoid.
     """
-    diagonal = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(1e-30)
-    scale = diagonal.rsqrt()
+    # What a rough curvature says nothing of, or nonsense by rounding, stays at rest.
+    known = torch.diagonal(curvature, dim1=1, dim2=2) > _LEAST
+    root = torch.diagonal(curvature, dim1=1, dim2=2).clamp_min(_LEAST).sqrt()
+    scale = known / root
     matrix = curvature * scale[:, :, None] * scale[:, None, :]
-    torch.diagonal(matrix, dim1=1, dim2=2).add_(_RIDGE)
+    torch.diagonal(matrix, dim1=1, dim2=2).add_(_RIDGE + (~known).to(matrix.dtype))
     right = -gradient * scale
-    low, high = lower / scale, upper / scale
+    low, high = lower * root * known, upper * root * known
 
     if loops.wanted(right.device):
         step = loops.empty(*right.shape, dtype=torch.float64)
-        loops.for_stars(active_set, len(right), matrix, right, low, high, _PASSES, step)
+        loops.for_stars(active_set, len(right), matrix, right, low, high, _ROUNDS, _PASSES, _SWEEPS, step)
     else:
         step = _active_set(matrix, right, low, high)
     length = (step * torch.bmm(matrix, step[:, :, None])[:, :, 0]).sum(dim=1).clamp_min(0.0).sqrt()
@@ -54,23 +60,39 @@ def bounded_step(gradient: Tensor, curvature: Tensor, lower: Tensor, upper: Tens
 
 
 def _active_set(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The best point of a few passes of the primal-dual active-set method (Hintermueller et al. 2002).
+    """The minimum in a box by the primal-dual active-set method (Hintermueller et al. 2002).
 
-    It finds the exact minimum nearly always, but may go in circles; what it returns is never worse than 0.
+    Its passes find the exact minimum nearly always, but may go in circles.  Then a few sweeps of coordinate
+    descent from the best point that they found, which cannot, say where the next round begins.
     """
     best = torch.zeros_like(right)
     lowest = torch.zeros_like(right[:, 0])
-    face = torch.zeros_like(right)
-    held = torch.zeros_like(right, dtype=torch.bool)
-    for _ in range(_PASSES):
-        inside, value, pushed = _on_faces(matrix, right, low, high, held, face)
-        better = value < lowest
-        best = torch.where(better[:, None], inside, best)
-        lowest = torch.where(better, value, lowest)
-        # A parameter is held on a face if it would cross it, or is there and pushed against it.
-        held = (pushed <= low) | (pushed >= high)
-        face = torch.where(pushed <= low, low, high) * held
+    pushed = best
+    for number in range(_ROUNDS_IN_BATCHES):
+        if number > 0:
+            best = _descend(matrix, right, low, high, best)
+            along = torch.bmm(matrix, best[:, :, None])[:, :, 0]
+            lowest = (best * (0.5 * along - right)).sum(dim=1)
+            pushed = best - (along - right)
+        for turn in range(_PASSES):
+            # A parameter is held on a face if it would cross it, or is there and pushed against it.
+            held = (pushed <= low) | (pushed >= high) if number + turn > 0 else torch.zeros_like(low).bool()
+            face = torch.where(pushed <= low, low, high) * held
+            inside, value, pushed = _on_faces(matrix, right, low, high, held, face)
+            better = value < lowest
+            best = torch.where(better[:, None], inside, best)
+            lowest = torch.where(better, value, lowest)
     return best
+
+
+def _descend(matrix: Tensor, right: Tensor, low: Tensor, high: Tensor, x: Tensor) -> Tensor:
+    """Minimise along one parameter after the other, a few times."""
+    x = x.clone()
+    for _ in range(_SWEEPS):
+        for i in range(x.shape[1]):
+            along = right[:, i] - (matrix[:, i] * x).sum(dim=1)
+            x[:, i] = torch.clamp(x[:, i] + along / matrix[:, i, i], low[:, i], high[:, i])
+    return x
 
 
 def _on_faces(

@@ -121,12 +121,19 @@ def test_error_floors_are_the_same(both: Both) -> None:
     assert torch.all(one[5] > 0)
 
 
-def test_a_direction_without_curvature_is_left_alone() -> None:
+def test_a_direction_without_curvature_is_left_alone(both: Both) -> None:
     curvature = torch.diag(torch.tensor([4.0, 0.0, 1.0], dtype=torch.float64))[None]
     gradient = torch.tensor([[2.0, 0.0, -0.5]], dtype=torch.float64)
     far = torch.full_like(gradient, 9.0)
     step, _ = bounded_step(gradient, curvature, -far, far)
     torch.testing.assert_close(step, torch.tensor([[-0.5, 0.0, 0.5]], dtype=torch.float64))
+    # Rounding may leave less than nothing of it, and of what it has in common with others.
+    curvature[0, 1] = torch.tensor([1e-7, -1e-6, 2e-7])
+    curvature[0, :, 1] = curvature[0, 1]
+    gradient[0, 1] = 3.0
+    one, other = both(lambda: bounded_step(gradient, curvature, -far, far)[0])
+    for step in (one, other):
+        torch.testing.assert_close(step, torch.tensor([[-0.5, 0.0, 0.5]], dtype=torch.float64))
 
 
 def test_threads_share_the_stars() -> None:

@@ -100,6 +100,28 @@ def test_a_bounded_step_is_nearly_the_minimum_in_the_box() -> None:
         assert value(found) <= 0.9 * value(best)
 
 
+def test_a_bounded_step_is_never_lost_among_the_faces_of_the_box() -> None:
+    # Parameters that compensate each other, most of them at a bound: passes of the active-set method go in
+    # circles in most of these.
+    generator = np.random.default_rng(4)
+    size = 30
+    for _ in range(60):
+        root = generator.normal(size=(size + 5, size)) * 10.0 ** generator.uniform(-1, 1, size)
+        root += generator.normal(size=(size + 5, 1)) * 10.0 ** generator.uniform(-1, 1, size)
+        wanted = 10.0 * generator.normal(size=size + 5)
+        low, high = -generator.uniform(0, 1, size), generator.uniform(0, 1, size)
+        given = (-root.T @ wanted, root.T @ root, low, high)
+        step, length = bounded_step(*(torch.as_tensor(item)[None] for item in given))
+        found, best = step[0].numpy(), lsq_linear(root, wanted, bounds=(low, high), tol=1e-12).x
+
+        def gain(x: np.ndarray, root: np.ndarray = root, wanted: np.ndarray = wanted) -> float:
+            return float(np.sum(wanted**2) - np.sum((root @ x - wanted) ** 2))
+
+        assert np.all((found >= low - 1e-12) & (found <= high + 1e-12))
+        assert gain(found) > 0.9 * gain(best)
+        assert length.item() == pytest.approx(np.linalg.norm(root @ found), rel=1e-6)
+
+
 def test_a_secant_update_makes_the_curvature_agree_with_the_step() -> None:
     generator = np.random.default_rng(3)
     root = generator.normal(size=(6, 6))

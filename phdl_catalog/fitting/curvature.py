@@ -75,6 +75,7 @@ class Curvature:
     def __init__(self, objective: Objective) -> None:
         self._forward = objective.forward
         self._continuum = objective.continuum
+        self._rough_continuum = objective.continuum.thinned(_STRIDE)
         self._shared = objective.shared
 
     def rough(self, point: Point, weights: Weights) -> Tensor:
@@ -117,7 +118,12 @@ class Curvature:
         for start in range(0, size, batch):
             rows = slice(start, start + batch)
             jacobian, cross = self._rows(state, in_basis[rows], point.curve, root, rows, every)
-            factor = point.near.system.factor.rows(rows)
+            if stride == 1:
+                factor = point.near.system.factor.rows(rows)
+            else:
+                # Of the same pixels as the derivatives, or what is left might be less than nothing.
+                shape = state.flux[rows, every] * root[rows]
+                factor = self._rough_continuum.system(shape.square()).factor
             imitated = factor.half(cross)
             blocks.append(gram(jacobian) - imitated.mT @ imitated)
             if self._shared is not None and observation is not None:
@@ -143,8 +149,9 @@ class Curvature:
         level, flux, root = curve[fit], state.flux[fit], root[rows]
         others = torch.stack([state.by_shift[fit], state.by_blur[fit]], dim=1)
         filters = state.source.filters.rows(rows)
-        if self._continuum.in_loops:
-            table = self._table if every.step == 1 else self._rough_table
+        continuum = self._continuum if every.step == 1 else self._rough_continuum
+        if continuum.in_loops:
+            table = continuum.table
             return scaled_rows(
                 torch.arange(len(root)), by_label, others, filters.taps, level, flux, root, table
             )
@@ -152,7 +159,7 @@ class Curvature:
             by_label = filters.apply_rows(by_label)
         jacobian = torch.cat([by_label, others], dim=1) * (level * root)[:, None]
         common = (jacobian * (flux * root)[:, None]).flatten(0, 1)
-        return jacobian, self._continuum.pull(common, every.step).unflatten(0, jacobian.shape[:2]).mT
+        return jacobian, continuum.pull(common).unflatten(0, jacobian.shape[:2]).mT
 
     def _alone(
         self, jacobian: Tensor, flux: Tensor, root: Tensor, imitating: Tensor, one: Tensor, other: Tensor
@@ -170,15 +177,6 @@ class Curvature:
         shape = (flux * root)[:, None, some]
         alone = torch.addcmul(jacobian[:, :, some], curve.unflatten(0, jacobian.shape[:2]), shape, value=-1.0)
         return alone * one[:, None], alone * other[:, None]
-
-    @cached_property
-    def _table(self) -> SplineTable:
-        return self._continuum.table
-
-    @cached_property
-    def _rough_table(self) -> SplineTable:
-        stop = self._forward.grid.size // _STRIDE * _STRIDE
-        return SplineTable.of(self._continuum.design[:, _STRIDE // 2 : stop : _STRIDE].numpy())
 
     @cached_property
     def _shared_table(self) -> SplineTable:

@@ -16,7 +16,7 @@ where the spectra of the two cameras are glued together, it may have a kink.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -75,17 +75,11 @@ def _parts_of(table: Tensor) -> list[tuple[slice, slice]]:
     return parts
 
 
-def _sums(values: Tensor, table: Tensor, parts: list[tuple[slice, slice]], stride: int = 1) -> Tensor:
-    """Sums (N, J), float64, of values (N, P) times each row of a table, of which `parts` are not zero.
-
-    With a stride, values are those of the pixels in the middle of each `stride` ones.
-    """
+def _sums(values: Tensor, table: Tensor, parts: list[tuple[slice, slice]]) -> Tensor:
+    """Sums (N, J), float64, of values (N, P) times each row of a table, of which `parts` are not zero."""
     total = values.new_zeros(len(values), len(table))
     for rows, pixels in parts:
-        stop = min(pixels.stop, values.shape[1] * stride)
-        first, last = (-(-(edge - stride // 2) // stride) for edge in (pixels.start, stop))
-        those = slice(first * stride + stride // 2, stop, stride)
-        total[:, rows] += values[:, first:last] @ table[rows, those].T
+        total[:, rows] += values[:, pixels] @ table[rows, pixels].T
     return total.double()
 
 
@@ -183,6 +177,12 @@ class ContinuumBasis:
             ),
         )
 
+    def thinned(self, stride: int) -> ContinuumBasis:
+        """The basis on the middle ones of each `stride` pixels; what is left over at the end is dropped."""
+        every = slice(stride // 2, self.design.shape[1] // stride * stride, stride)
+        design, products = (table[:, every].contiguous() for table in (self.design, self.products))
+        return replace(self, design=design, products=products)
+
     @property
     def size(self) -> int:
         """Number of coefficients J."""
@@ -268,11 +268,11 @@ class ContinuumBasis:
             parts.append(values[:, rows] @ self.design[rows, first : pixels.stop : stride])
         return torch.cat(parts, dim=1)
 
-    def pull(self, values: Tensor, stride: int = 1) -> Tensor:
-        """Sums (N, J), float64, of values (N, P) times each spline; with a stride as `_sums` has it."""
-        if self.in_loops and stride == 1:
+    def pull(self, values: Tensor) -> Tensor:
+        """Sums (N, J), float64, of values (N, P) times each spline."""
+        if self.in_loops:
             return self.table.sums(values)
-        return _sums(values, self.design, self._parts, stride)
+        return _sums(values, self.design, self._parts)
 
     @property
     def in_loops(self) -> bool:

@@ -15,6 +15,10 @@ from scipy.spatial import cKDTree
 from phdl_catalog.errors import InputError
 from phdl_catalog.labels import is_abundance
 
+#: Below this temperature [K] grids have no carbon stars: [C/Fe] - [O/Fe] is at most the second number [dex],
+#: C/O at most 0.9.
+CARBON_STARS_BELOW, LARGEST_CARBON_EXCESS = 5500.0, 0.2
+
 #: The distance to so many nearest atmospheres is averaged.
 _NEIGHBOURS = 4
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phdl_catalog.emulator.grid import AbInitioGrid
+from phdl_catalog.emulator.region import CARBON_STARS_BELOW, LARGEST_CARBON_EXCESS
 from phdl_catalog.labels import is_abundance
 
 #: Neighbours between which atmospheres are drawn.
@@ -18,9 +19,6 @@ _NEIGHBOURS = 12
 
 #: Jitter of an abundance [dex].
 _JITTER = 0.06
-
-#: Below this temperature [K] the grid has no carbon stars: [C/Fe] - [O/Fe] is at most the limit [dex].
-_CARBON_TEMPERATURE, _CARBON_LIMIT = 5500.0, 0.2
 
 
 class LabelSampler:
@@ -63,8 +61,8 @@ class LabelSampler:
             labels = self._propose(n, generator)
             if self._carbon is not None:
                 carbon, oxygen = self._carbon
-                rich = labels[:, carbon] - labels[:, oxygen] > _CARBON_LIMIT
-                labels = labels[~(rich & (labels[:, self._teff] < _CARBON_TEMPERATURE))]
+                rich = labels[:, carbon] - labels[:, oxygen] > LARGEST_CARBON_EXCESS
+                labels = labels[~(rich & (labels[:, self._teff] < CARBON_STARS_BELOW))]
             accepted.append(labels)
         return np.concatenate(accepted)[:n]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from phdl_catalog.emulator.region import CARBON_STARS_BELOW, LARGEST_CARBON_EXCESS
 from phdl_catalog.fitting.flags import FitFlag, LabelFlag
 from phdl_catalog.fitting.kernel import LARGEST_SHIFT
 from phdl_catalog.fitting.options import FitOptions
@@ -21,6 +22,9 @@ _LARGEST_CHI2 = 10.0
 
 #: By how many sigma spectra at the two ends of a label's range have to differ for it to be measured.
 LEAST_CONTRAST = 5.0
+
+#: By how many errors a cool star has to have more carbon for its oxygen than any of the grid.
+_CARBON_SIGMA = 2.0
 
 #: Labels that flag the whole fit when they are at a bound, or outside the range of the training grid.
 _MAIN_LABELS = ("teff", "logg", "fe_h")
@@ -84,6 +88,7 @@ def judge(
         (labels < label_range[:, 0]) | (labels > label_range[:, 1]) for labels in (alone, minimum)
     )
     outside = (result.distance > 1.0) | (outside_range | end_outside)[:, main].any(axis=1) | cool
+    outside |= carbon_stars(result)
     unconstrained = result.contrast < LEAST_CONTRAST
 
     label_flags = np.zeros(result.labels.shape, dtype=np.int32)
@@ -116,3 +121,15 @@ def judge(
     ):
         flags[condition] |= int(flag)
     return flags, label_flags
+
+
+def carbon_stars(result: FitResult) -> NDArray[np.bool_]:
+    """Which of N fits are of cool stars with more carbon for their oxygen than those of a grid have."""
+    names = result.label_names
+    if not {"teff", "c_fe", "o_fe"} <= set(names):
+        return np.zeros(len(result), dtype=bool)
+    teff, carbon, oxygen = (names.index(name) for name in ("teff", "c_fe", "o_fe"))
+    excess = result.labels[:, carbon] - result.labels[:, oxygen] - LARGEST_CARBON_EXCESS
+    both = result.covariance[:, [carbon, oxygen]][:, :, [carbon, oxygen]]
+    error = np.sqrt(np.einsum("i,nij,j->n", [1.0, -1.0], both, [1.0, -1.0]))
+    return np.asarray((result.labels[:, teff] < CARBON_STARS_BELOW) & (excess > _CARBON_SIGMA * error))

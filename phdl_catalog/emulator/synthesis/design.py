@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import qmc
 
+from phdl_catalog.emulator.region import CARBON_STARS_BELOW
 from phdl_catalog.emulator.synthesis.composition import SOLAR
 from phdl_catalog.errors import InputError
 
@@ -44,8 +45,7 @@ SHARE_RICH = 0.75
 V_MICRO_SPREAD = 0.4
 V_MICRO_LEAST = 0.3
 
-#: Below this temperature [K] stars with more carbon than this for their oxygen are carbon stars: C/O > 0.9.
-CARBON_STARS_BELOW = 5500.0
+#: Cool stars with more carbon than this for their oxygen are carbon stars: C/O > 0.9.
 CARBON_OVER_OXYGEN = 0.9
 
 #: Steps of the forward differences, in label units: large against the precision of a spectrum, small against

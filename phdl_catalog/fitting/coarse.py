@@ -1,10 +1,10 @@
 """The first steps of a fit: from a few templates to labels from which all labels can be fitted at once.
 
 Templates are far from each other, so a star may look as near to a hot and metal-rich one as to a cool and
-metal-poor one.  Each of a star's nearest templates is taken a step along five directions (temperature,
-gravity, [Fe/H], carbon, alpha elements), the best is pursued, with one step more along these and one of all
-labels.  This needs no fine detail: pixels are taken together in fours, and the derivatives are those of the
-templates, computed once for all stars.
+metal-poor one.  Each of a star's nearest templates is taken a step along six directions (temperature,
+gravity, [Fe/H], carbon, nitrogen, alpha elements), the best is pursued, with one step more along these and
+one of all labels.  This needs no fine detail: pixels are taken together in fours, and the derivatives are
+those of the templates, computed once for all stars.
 """
 
 from __future__ import annotations

@@ -95,6 +95,14 @@ class Weights:
         """The weights of some of the stars."""
         return Weights(self.floor2[index], self.variance[index], self.weight[index])
 
+    def with_rows(self, index: Tensor, part: Weights) -> Weights:
+        """These weights with those of some of the stars replaced."""
+        return Weights(
+            self.floor2.index_copy(0, index, part.floor2),
+            self.variance.index_copy(0, index, part.variance),
+            self.weight.index_copy(0, index, part.weight),
+        )
+
 
 @dataclass(frozen=True)
 class Near:

@@ -26,6 +26,10 @@ from phdl_catalog.fitting.trial import Target, Trial, attempt
 #: and with a rough curvature; steps after each.
 _FIRST_STEPS, _SECOND_STEPS = 2, 2
 
+#: A star that then moves farther than this, in units of the error, has had its floors and outliers from a
+#: place that does not resemble it: they are found once more, and a curvature, and it goes on.
+_MOVED = 5.0
+
 #: Steps of each later round, where a look at what has converged costs nothing and where it means to wait.
 _ROUND_STEPS = {"cpu": 1, "cuda": 3}
 
@@ -39,6 +43,10 @@ _NEAR, _NEARING_STEPS = 1.0, 8
 
 #: Evaluations before those rounds.
 _FIRST_EVALUATIONS = 3 + _FIRST_STEPS + _SECOND_STEPS
+
+#: Longest step of a parameter, in scaled labels or pixels: farther away a spectrum is not what derivatives
+#: say.  Without it labels that are hardly constrained go to their bounds and come back.
+_REACH = 0.4
 
 #: Longest first step in units of the error, what the radius is of a rejected step, and of a good one.
 _FIRST_RADIUS, _RADIUS_DOWN, _RADIUS_UP = 1e6, 0.3, 2.0
@@ -236,12 +244,14 @@ class Optimiser:
 
         tolerance = self._tolerance
         memory, later = self._go_on(target, memory, box, tolerance, _PATIENCE)
-        far = torch.nonzero(memory.left >= tolerance).squeeze(1)
+        way = (memory.parameters - parameters)[:, :, None]
+        moved = (way.mT @ fisher @ way)[:, 0, 0] > _MOVED**2
+        far = torch.nonzero(moved | (memory.left >= tolerance)).squeeze(1)
         if len(far):
             some = (observation.rows(far), weights.rows(far))
-            part, more, *matrices = self._again(*some, memory.rows(far), box.rows(far))
+            part, more, anew, *matrices = self._again(*some, memory.rows(far), box.rows(far))
             memory, later[far] = memory.with_rows(far, part), later[far] + more
-            fisher[far], noise[far] = matrices
+            weights, (fisher[far], noise[far]) = weights.with_rows(far, anew), matrices
         evaluations = _FIRST_EVALUATIONS + early + later
         point = objective.evaluate(observation, memory.parameters, weights)
         converged = memory.left < tolerance
@@ -249,14 +259,17 @@ class Optimiser:
 
     def _again(
         self, observation: Observation, weights: Weights, memory: _Memory, box: Box
-    ) -> tuple[_Memory, Tensor, Tensor, Tensor]:
-        """Go on with a new curvature; the memory, the number of steps (N,), and the two matrices."""
-        point = self._objective.evaluate(observation, memory.parameters, weights)
+    ) -> tuple[_Memory, Tensor, Weights, Tensor, Tensor]:
+        """Go on with new weights and curvature; returns memory, steps (N,), weights and the two matrices."""
+        objective, parameters = self._objective, memory.parameters
+        state = objective.forward.evaluate(parameters)
+        weights = objective.weigh(observation, state, weights, memory.continuum)
+        point = objective.score(observation, parameters, state, weights)
         fisher, noise = self._curvature.full(point, weights, observation)
         memory = _Memory.of(point, fisher + torch.diag_embed(observation.prior.precision))
         target = _target(observation, point, weights)
         memory, taken = self._go_on(target, memory, box, self._tolerance, _LATER_STEPS)
-        return memory, 1 + taken, fisher, noise
+        return memory, 1 + taken, weights, fisher, noise
 
     def _go_on(
         self, target: Target, memory: _Memory, box: Box, length: float, most: int
@@ -279,8 +292,8 @@ class Optimiser:
             step, length = bounded_step(
                 memory.gradient,
                 memory.curvature,
-                box.lower - memory.parameters,
-                box.upper - memory.parameters,
+                (box.lower - memory.parameters).clamp_min(-_REACH),
+                (box.upper - memory.parameters).clamp_max(_REACH),
             )
             # The box is convex, so a part of a step that ends inside stays inside.
             part = (memory.radius / length.clamp_min(1e-12)).clamp_max(1.0)

@@ -72,8 +72,8 @@ class Sensitivity:
 
     @classmethod
     def of(cls, forward: ForwardModel, templates: Templates) -> Sensitivity:
-        """From some of a model's templates; labels of the atmosphere are taken to change spectra evenly."""
-        rows = spread_out(templates.labels.cpu().numpy(), _TEMPLATES)
+        """From templates of common stars; labels of the atmosphere are taken to change spectra evenly."""
+        rows = spread_out(templates.labels[: templates.common].cpu().numpy(), _TEMPLATES)
         labels = templates.labels[torch.as_tensor(rows, device=forward.device)]
         columns, steps = lattice(forward.label_names)
         place = labels[:, list(columns)].cpu().numpy() / steps

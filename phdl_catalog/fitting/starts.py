@@ -32,6 +32,10 @@ _ALPHA = ("o_fe", "mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
 #: Enhancement of alpha elements, and [Fe/H] under which stars have it.
 _ALPHA_ENHANCEMENT, _METAL_POOR = 0.3, -0.7
 
+#: Molecules of carbon and nitrogen shape the spectra of stars cooler than this [K]: those rich in both look
+#: like none that have the Sun's abundances, and have templates of their own.
+_MOLECULES, _RICH = 5500.0, {"c_fe": 0.3, "n_fe": 0.5, "o_fe": 0.2}
+
 #: Number of templates that a velocity is searched with.
 _VELOCITY_TEMPLATES = 12
 
@@ -50,12 +54,15 @@ class Templates:
         Rows of the few, far from each other, that are enough for a velocity.
     alike : (T, T) Tensor
         Whether two are so near to each other that fits from them end at the same place.
+    common : int
+        Number of those, the first ones, that have the abundances of common stars.
     """
 
     labels: Tensor
     flux: Tensor
     velocity_rows: Tensor
     alike: Tensor
+    common: int
 
 
 def lattice(label_names: Sequence[str]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
@@ -107,6 +114,18 @@ def template_labels(model: Model) -> NDArray[np.float64]:
     return labels[inside] if inside.any() else labels
 
 
+def _rich(labels: NDArray[np.float64], model: Model) -> NDArray[np.float64]:
+    """Templates (M, L) that are rich in carbon and nitrogen, for those of `labels` (T, L) that are cool."""
+    names, ranges = list(model.label_names), np.asarray(model.label_range, dtype=np.float64)
+    if not {"teff", "c_fe", "n_fe"} <= set(names):
+        return labels[:0]
+    rich = labels[labels[:, names.index("teff")] < _MOLECULES].copy()
+    for name, abundance in _RICH.items():
+        if name in names:
+            rich[:, names.index(name)] = np.clip(abundance, *ranges[names.index(name)])
+    return rich
+
+
 def spread_out(labels: NDArray[np.float64], number: int) -> NDArray[np.int64]:
     """Rows far from each other: each next one is the farthest from those taken (Gonzalez 1985)."""
     width = np.ptp(labels, axis=0)
@@ -127,14 +146,16 @@ def _alike(labels: NDArray[np.float64], names: tuple[str, ...]) -> NDArray[np.bo
 
 
 def make_templates(model: Model, forward: ForwardModel) -> Templates:
-    """Compute the templates of a model."""
-    labels = template_labels(model)
+    """Compute the templates of a model: common stars, and cool ones rich in carbon and nitrogen."""
+    common = template_labels(model)
+    labels = np.concatenate([common, _rich(common, model)])
     tensor = torch.as_tensor(labels, device=forward.device)
     return Templates(
         labels=tensor,
         flux=forward.template(tensor),
         velocity_rows=torch.as_tensor(spread_out(labels, _VELOCITY_TEMPLATES), device=forward.device),
         alike=torch.as_tensor(_alike(labels, model.label_names), device=forward.device),
+        common=len(common),
     )
 
 
@@ -168,9 +189,10 @@ def template_errors(
 def coarse_directions(label_names: tuple[str, ...], half_range: Tensor) -> Tensor:
     """Directions (D, L) in scaled labels of a first, coarse fit.
 
-    Temperature, gravity, [Fe/H] and carbon one by one, alpha elements together; in scaled labels.
+    Temperature, gravity, [Fe/H], carbon and nitrogen one by one, alpha elements together.
     """
-    groups = [["teff"], ["logg"], ["fe_h"], ["c_fe"], [name for name in _ALPHA if name in label_names]]
+    alpha = [name for name in _ALPHA if name in label_names]
+    groups = [["teff"], ["logg"], ["fe_h"], ["c_fe"], ["n_fe"], alpha]
     rows = []
     for group in groups:
         columns = [label_names.index(name) for name in group if name in label_names]

@@ -1,0 +1,87 @@
+"""Cool stars rich in carbon and nitrogen: fits find them, and say where the grid has none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from phdl_catalog import load_model
+from phdl_catalog.emulator import Emulator
+from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter, LabelFlag
+
+#: Cool dwarfs and giants: teff, logg, v_micro, fe_h.
+_ATMOSPHERES = (
+    (4305.0, 4.84, 0.65, 0.05),
+    (4467.0, 4.95, 0.41, 0.0),
+    (4511.0, 4.86, 0.87, 0.26),
+    (4201.0, 1.7, 1.05, -0.11),
+    (4776.0, 4.34, 0.49, 0.42),
+    (4472.0, 4.45, 1.08, -0.31),
+    (4318.0, 4.89, 0.51, -0.9),
+    (4402.0, 4.64, 0.94, -0.69),
+)
+
+
+@pytest.fixture(scope="module")
+def packaged() -> Emulator:
+    return load_model("default")
+
+
+def cool_stars(packaged: Emulator, least_carbon: float, most_carbon: float) -> NDArray[np.float64]:
+    """Labels of stars with so much more [C/Fe] than [O/Fe], and much nitrogen."""
+    generator = np.random.default_rng(2)
+    names, (low, high) = list(packaged.label_names), packaged.label_range.T
+    carbon, nitrogen, oxygen = (names.index(f"{element}_fe") for element in "cno")
+    rows = np.clip(generator.normal(0.0, 0.2, (96, len(names))), low, high)
+    rows[:, :4] = np.resize(_ATMOSPHERES, (len(rows), 4))
+    rows[:, oxygen] = generator.uniform(0.05, 0.4, len(rows))
+    rows[:, carbon] = rows[:, oxygen] + generator.uniform(least_carbon, most_carbon, len(rows))
+    rows[:, nitrogen] = generator.uniform(0.2, 0.8, len(rows))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def labels(packaged: Emulator) -> NDArray[np.float64]:
+    """Stars with nearly as much carbon as oxygen."""
+    return cool_stars(packaged, 0.05, 0.2)
+
+
+def fit(packaged: Emulator, labels: NDArray[np.float64]) -> FitResult:
+    """Of spectra with these labels, S/N 100."""
+    flux = packaged.predict(labels)
+    noise = np.random.default_rng(52).normal(0.0, 0.01, flux.shape)
+    fitter = Fitter(packaged, FitOptions(correct_model=False))
+    return fitter.fit(packaged.wavelength, flux + noise, np.full(flux.shape, 1e4))
+
+
+@pytest.fixture(scope="module")
+def result(packaged: Emulator, labels: NDArray[np.float64]) -> FitResult:
+    return fit(packaged, labels)
+
+
+def test_molecules_of_carbon_and_nitrogen_do_not_lead_astray(
+    result: FitResult, labels: NDArray[np.float64]
+) -> None:
+    assert not np.any(result.flags & (FitFlag.NOT_CONVERGED | FitFlag.BAD_VELOCITY))
+    assert np.max(np.abs(result.labels - labels)[:, 0]) < 60.0
+    assert np.max(np.abs(result.labels - labels)[:, 3]) < 0.3
+
+
+def test_floors_and_outliers_are_those_of_the_end(result: FitResult) -> None:
+    # The model is right, so that every floor and every outlier is an error of the fit.
+    sigma = np.sqrt(2.0 / result.n_pixels)
+    assert np.max(result.error_floor) < 3e-3
+    assert np.max((result.chi2 - 1.0) / sigma) < 4.0
+
+
+def test_carbon_stars_are_outside_the_grid(packaged: Emulator, result: FitResult) -> None:
+    def outside(fits: FitResult) -> NDArray[np.bool_]:
+        return (fits.flags & FitFlag.OUTSIDE_GRID) != 0
+
+    assert np.mean(outside(result)) < 0.2
+    of_carbon_stars = fit(packaged, cool_stars(packaged, 0.35, 0.55))
+    assert np.mean(outside(of_carbon_stars)) > 0.9
+    # Its labels are not to be used either.
+    flagged = of_carbon_stars.label_flags[outside(of_carbon_stars)] & LabelFlag.OUTSIDE_GRID
+    assert np.all(flagged != 0)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from precision import Observed, Stating, observe_grid, packaged_sample, unseen
+from precision_samples import Observed, Stating, observe_grid, packaged_sample, unseen
 
 from phdl_catalog import load_model
 from phdl_catalog.cli.output import print_table, progress_bar

@@ -248,18 +248,31 @@ class Fitter:
         yield begun.rows, verdict, part
 
     def solve(
-        self, wavelength: ArrayLike, flux: ArrayLike, ivar: ArrayLike, mask: ArrayLike | None = None
+        self,
+        wavelength: ArrayLike,
+        flux: ArrayLike,
+        ivar: ArrayLike,
+        mask: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
     ) -> Fitted | None:
-        """The optimiser's own view of the fit of one spectrum (P,); None if there is nothing to fit."""
+        """The optimiser's own view of fits of spectra (P,) or (N, P); None if one of them cannot be fitted.
+
+        Fits begin at `labels` (L,) or (N, L) if they are given, and not where the search for a start ends.
+        """
         given = check_spectra(wavelength, flux, ivar, mask)
-        if len(given) != 1:
-            raise InputError(f"flux has shape {given.flux.shape}; one spectrum is wanted")
         spectra = prepare_spectra(given, self._left_out(given.grid))
-        if spectra.flags[0]:
+        if spectra.flags.any():
             return None
+        rows = np.arange(len(given))
         with torch.no_grad():
-            begun = self._begin(spectra, np.array([0]), self._prior)
-            return Fitted(begun.alignment, self._solver.optimiser.run(begun.observation, begun.beginning))
+            begun = self._begin(spectra, rows, combine(self._prior, None, len(given)).rows(rows))
+            beginning, optimiser = begun.beginning, self._solver.optimiser
+            if labels is not None:
+                given_labels = torch.as_tensor(np.atleast_2d(labels), device=self.device)
+                parameters = self.forward.parameters(given_labels)
+                parameters[:, -2] = beginning.point.parameters[:, -2]
+                beginning = optimiser.begin(begun.observation, parameters)
+            return Fitted(begun.alignment, optimiser.run(begun.observation, beginning))
 
     def estimate(self, solution: Solution) -> Estimate:
         """Labels and errors of what `solve` returned."""

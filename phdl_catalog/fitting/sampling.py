@@ -97,6 +97,8 @@ def sample_posterior(
 
     if steps < 20:
         raise InputError(f"{steps} steps say nothing; at least 20 are needed, 2000 are usual")
+    if np.atleast_2d(np.asarray(flux)).shape[0] != 1:
+        raise InputError(f"flux has shape {np.shape(flux)}; the posterior of one star is wanted")
     fitted = fitter.solve(wavelength, flux, ivar, mask)
     if fitted is None:
         raise InputError("the spectrum cannot be fitted, so there is no posterior to sample")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from minima import MISSED, compare, samples
 from numpy.typing import NDArray
+from precision_samples import Stating, observe_grid, packaged_sample
 
 from phdl_catalog import load_model
 from phdl_catalog.emulator import Emulator
@@ -66,6 +68,15 @@ def test_molecules_of_carbon_and_nitrogen_do_not_lead_astray(
     assert not np.any(result.flags & (FitFlag.NOT_CONVERGED | FitFlag.BAD_VELOCITY))
     assert np.max(np.abs(result.labels - labels)[:, 0]) < 60.0
     assert np.max(np.abs(result.labels - labels)[:, 3]) < 0.3
+
+
+@pytest.mark.parametrize("kind", ["any", "cool, rich in C and N"])
+def test_fits_end_where_those_from_the_true_labels_do(packaged: Emulator, kind: str) -> None:
+    sample = samples(packaged, packaged_sample(), stars=150, seed=2)[kind]
+    fitter = Fitter(Stating(packaged, None), FitOptions(correct_model=False))
+    excess, trials = compare(fitter, observe_grid(sample, stars=150, repeats=1, snr=100.0, seed=2))
+    assert np.max(excess) < MISSED
+    assert np.mean(trials) < 13.0
 
 
 def test_floors_and_outliers_are_those_of_the_end(result: FitResult) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from precision import SHOWN, Precision, fit, measure
+from precision_samples import observe_grid, packaged_sample, unseen
 
-from benchmarks.precision import SHOWN, Precision, fit, measure, observe_grid, packaged_sample, unseen
 from phdl_catalog import load_model
 from phdl_catalog.emulator import packaged_models
 

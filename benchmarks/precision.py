@@ -191,7 +191,8 @@ def _compare(found: Sequence[_Fits], snr: float, repeats: int) -> list[Precision
     grouped = ((values - truth) / bounds).reshape(-1, repeats, values.shape[1])
     steady = free.reshape(grouped.shape).all(axis=1, keepdims=True)
     within = (grouped - grouped.mean(axis=1, keepdims=True)) * np.sqrt(repeats / max(repeats - 1, 1))
-    within = np.where(steady, within, np.nan).reshape(values.shape)
+    # A single observation says nothing of their scatter.
+    within = np.where(steady & (repeats > 1), within, np.nan).reshape(values.shape)
     pull = np.where(of_stated[2], (of_stated[0] - truth) / of_stated[1], np.nan)
     measured = _measures(within, pull)
     generator, names = np.random.default_rng(0), np.unique(star)

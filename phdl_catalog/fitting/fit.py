@@ -268,11 +268,17 @@ class Fitter:
             begun = self._begin(spectra, rows, combine(self._prior, None, len(given)).rows(rows))
             beginning, optimiser = begun.beginning, self._solver.optimiser
             if labels is not None:
-                given_labels = torch.as_tensor(np.atleast_2d(labels), device=self.device)
-                parameters = self.forward.parameters(given_labels)
+                parameters = self.forward.parameters(self._one_each(labels, len(given)))
                 parameters[:, -2] = beginning.point.parameters[:, -2]
                 beginning = optimiser.begin(begun.observation, parameters)
             return Fitted(begun.alignment, optimiser.run(begun.observation, beginning))
+
+    def _one_each(self, labels: ArrayLike, size: int) -> torch.Tensor:
+        """Labels (size, L) of spectra, the same for all or not."""
+        array, shape = np.asarray(labels, dtype=np.float64), (size, self.forward.n_labels)
+        if array.shape not in (shape[1:], shape):
+            raise InputError(f"labels has shape {array.shape}, not {shape[1:]} or {shape}")
+        return torch.tensor(np.broadcast_to(array, shape), device=self.device)
 
     def estimate(self, solution: Solution) -> Estimate:
         """Labels and errors of what `solve` returned."""

@@ -24,7 +24,7 @@ class FitFlag(enum.IntFlag):
     """No unique peak in the cross-correlation, or the final velocity is far from it or uncertain."""
 
     OUTSIDE_GRID = 16
-    """The labels or the minimum of chi2 are outside the region the model was trained on, or a carbon star."""
+    """Labels or the minimum of chi2 are outside what the model was trained on, or it is a carbon star."""
 
     POOR_FIT = 32
     """The residuals are far larger than the noise and than what the model's own errors explain."""

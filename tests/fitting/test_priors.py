@@ -68,6 +68,9 @@ def test_samples_of_the_posterior_have_the_width_of_the_errors(model: LineModel,
     result = fitter.fit(sample.wavelength, sample.flux, sample.ivar)
     middle = [summary[name]["median"] for name in NAMES[:4]]
     assert np.all(np.abs(middle - result.labels[0, :4]) < 1.5 * result.errors[0, :4])
+    two = (np.repeat(values, 2, axis=0) for values in (sample.flux, sample.ivar))
+    with pytest.raises(InputError, match="the posterior of one star is wanted"):
+        sample_posterior(fitter, sample.wavelength, *two, steps=120, rng=np.random.default_rng(63))
 
 
 def test_two_stars_in_one_spectrum_are_suspected_and_single_ones_are_not(

@@ -8,6 +8,7 @@ from line_model import NAMES, RANGE, LineModel
 from line_survey import Sample, simulate
 from numpy.typing import NDArray
 
+from phdl_catalog.errors import InputError
 from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter, LabelFlag
 
 
@@ -155,3 +156,20 @@ def test_an_error_floor_is_found_where_the_model_is_wrong(model: LineModel, fitt
     assert np.median(result.error_floor) == pytest.approx(0.03, rel=0.35)
     clean = fitter.fit(sample.wavelength, sample.flux, sample.ivar)
     assert np.all(np.median(result.errors / clean.errors, axis=0)[:4] > 2.0)
+
+
+def test_the_optimisers_view_is_that_of_the_fit_wherever_it_begins(
+    sample: Sample, result: FitResult, fitter: Fitter
+) -> None:
+    some = slice(0, 12)
+    given = (sample.wavelength, sample.flux[some], sample.ivar[some])
+    for labels in (None, sample.labels[some], RANGE.mean(axis=1)):
+        fitted = fitter.solve(*given, labels=labels)
+        assert fitted is not None
+        found = fitter.forward.labels(fitter.estimate(fitted.solution).values).numpy()
+        off = np.abs(found - result.labels[some]) / result.errors[some]
+        # Batches of other sizes round differently.
+        assert np.max(off) < (0.02 if labels is None else 0.3)
+    with pytest.raises(InputError, match=r"labels has shape \(3,\)"):
+        fitter.solve(*given, labels=[1.0, 2.0, 3.0])
+    assert fitter.solve(sample.wavelength, np.zeros_like(given[1]), np.zeros_like(given[2])) is None

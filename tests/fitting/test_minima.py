@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from minima import MISSED, compare, samples
 from numpy.typing import NDArray
 from precision_samples import Stating, observe_grid, packaged_sample
@@ -11,6 +12,8 @@ from precision_samples import Stating, observe_grid, packaged_sample
 from phdl_catalog import load_model
 from phdl_catalog.emulator import Emulator
 from phdl_catalog.fitting import FitFlag, FitOptions, FitResult, Fitter, LabelFlag
+from phdl_catalog.fitting.curvature import Curvature
+from phdl_catalog.spectra.grid import SURVEY_GRID
 
 #: Cool dwarfs and giants: teff, logg, v_micro, fe_h.
 _ATMOSPHERES = (
@@ -77,6 +80,19 @@ def test_fits_end_where_those_from_the_true_labels_do(packaged: Emulator, kind: 
     excess, trials = compare(fitter, observe_grid(sample, stars=150, repeats=1, snr=100.0, seed=2))
     assert np.max(excess) < MISSED
     assert np.mean(trials) < 13.0
+
+
+def test_rough_curvatures_lead_down(packaged: Emulator) -> None:
+    observed = observe_grid(samples(packaged, packaged_sample(), 150, 2)["any"], 150, 1, snr=30.0, seed=2)
+    fitter = Fitter(Stating(packaged, None), FitOptions(correct_model=False))
+    given = (SURVEY_GRID.wavelength, observed.flux, observed.ivar, observed.bad)
+    fitted = fitter.solve(*given, labels=observed.labels)
+    assert fitted is not None
+    rough = Curvature(fitter.objective).rough(fitted.solution.point, fitted.solution.weights)
+    scale = rough.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
+    least = torch.linalg.eigvalsh(rough * scale[:, :, None] * scale[:, None, :]).amin(dim=1)
+    # With continua of other pixels than the derivatives are from, three of these had less than nothing.
+    assert least.min() > 0.0
 
 
 def test_floors_and_outliers_are_those_of_the_end(result: FitResult) -> None:

@@ -79,7 +79,18 @@ def test_fits_end_where_those_from_the_true_labels_do(packaged: Emulator, kind: 
     fitter = Fitter(Stating(packaged, None), FitOptions(correct_model=False))
     excess, trials = compare(fitter, observe_grid(sample, stars=150, repeats=1, snr=100.0, seed=2))
     assert np.max(excess) < MISSED
-    assert np.mean(trials) < 13.0
+    # Without templates of their own, those rich in C and N take half a trial more.
+    assert np.mean(trials) < 12.3
+
+
+def test_what_was_found_far_from_the_end_is_found_again(packaged: Emulator) -> None:
+    kind = "cool, rich in C and N"
+    observed = observe_grid(samples(packaged, packaged_sample(), 400, 7)[kind], 400, 1, snr=100.0, seed=7)
+    fitter = Fitter(Stating(packaged, None), FitOptions(correct_model=False))
+    # This one leaves where its floors and outliers are found by more than its errors.
+    one = (rows[[294]] for rows in (observed.flux, observed.ivar, observed.bad))
+    result = fitter.fit(SURVEY_GRID.wavelength, *one)
+    assert result.error_floor[0] < 1e-3
 
 
 def test_rough_curvatures_lead_down(packaged: Emulator) -> None:
